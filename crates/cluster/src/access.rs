@@ -8,7 +8,6 @@ use k8s_openapi::apimachinery::pkg::version::Info;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
-use crate::error::format_error_chain;
 use crate::{Error, Result};
 
 /// How long the API server may take to accept a connection: a wrong context should fail soon, not
@@ -47,7 +46,7 @@ impl Cluster {
                 "the kubeconfig has no current context, and none was given with --context (it has: {})",
                 format_contexts(&kubeconfig)
             );
-            return Err(Error::NoAccess { cause });
+            return Err(Error::NoAccess { what: None, source: cause.into() });
         };
         if !kubeconfig.contexts.iter().any(|known| known.name == context) {
             return Err(Error::NoContext { name: context, known: format_contexts(&kubeconfig) });
@@ -56,7 +55,8 @@ impl Cluster {
             KubeConfigOptions { context: Some(context.clone()), ..KubeConfigOptions::default() };
         let config = Config::from_custom_kubeconfig(kubeconfig, &options).await;
         let config = config.map_err(|error| Error::NoAccess {
-            cause: format!("context {context}: {}", format_error_chain(&error)),
+            what: Some(format!("context {context}")),
+            source: error.into(),
         })?;
         Self::from_config(context, config)
     }
@@ -66,8 +66,9 @@ impl Cluster {
             return Err(Error::NoContext { name: name.clone(), known: "none".to_owned() });
         }
         let config = Config::incluster().map_err(|_| Error::NoAccess {
-            cause: "KUBECONFIG is not set, there is no ~/.kube/config, and this is not a pod"
-                .to_owned(),
+            what: None,
+            source: "KUBECONFIG is not set, there is no ~/.kube/config, and this is not a pod"
+                .into(),
         })?;
         Self::from_config("in-cluster".to_owned(), config)
     }
@@ -77,7 +78,8 @@ impl Cluster {
         let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
         let namespace = config.default_namespace.clone();
         let client = Client::try_from(config).map_err(|error| Error::NoAccess {
-            cause: format!("{context}: {}", format_error_chain(&error)),
+            what: Some(context.clone()),
+            source: error.into(),
         })?;
         Ok(Self { client, context, server, namespace })
     }
@@ -104,10 +106,10 @@ impl Cluster {
             error @ kube::Error::Api(_) => {
                 Error::from_kube("reading the API server's version", error)
             }
-            error => Error::Unreachable {
+            source => Error::Unreachable {
                 context: self.context.clone(),
                 server: self.server.clone(),
-                cause: format_error_chain(&error),
+                source,
             },
         })
     }
@@ -126,11 +128,13 @@ impl std::fmt::Debug for Cluster {
 fn read_kubeconfig(access: &ClusterAccess) -> Result<Option<Kubeconfig>> {
     if let Some(path) = &access.kubeconfig {
         return Kubeconfig::read_from(path).map(Some).map_err(|error| Error::NoAccess {
-            cause: format!("{}: {}", path.display(), format_error_chain(&error)),
+            what: Some(path.display().to_string()),
+            source: error.into(),
         });
     }
     let named = Kubeconfig::from_env().map_err(|error| Error::NoAccess {
-        cause: format!("KUBECONFIG: {}", format_error_chain(&error)),
+        what: Some("KUBECONFIG".to_owned()),
+        source: error.into(),
     })?;
     if named.is_some() {
         return Ok(named);
@@ -141,7 +145,7 @@ fn read_kubeconfig(access: &ClusterAccess) -> Result<Option<Kubeconfig>> {
         Err(
             kube::config::KubeconfigError::FindPath | kube::config::KubeconfigError::ReadConfig(..),
         ) => Ok(None),
-        Err(error) => Err(Error::NoAccess { cause: format_error_chain(&error) }),
+        Err(error) => Err(Error::NoAccess { what: None, source: error.into() }),
     }
 }
 

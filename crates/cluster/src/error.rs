@@ -20,10 +20,17 @@ const RUN_AGAIN: &str = "run the command again";
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There is no kubeconfig, or it cannot be read.
-    #[error("no cluster is configured: {cause}; {}", GIVE_KUBECONFIG)]
+    #[error(
+        "no cluster is configured: {}; {}",
+        format_access(.what.as_deref(), .source.as_ref()),
+        GIVE_KUBECONFIG
+    )]
     NoAccess {
-        /// What was tried.
-        cause: String,
+        /// Where the configuration came from, a file or a context; `None` for the default places.
+        what: Option<String>,
+        /// Why it cannot be used; a text where there is none.
+        #[source]
+        source: BoxError,
     },
     /// The kubeconfig has no such context.
     #[error("the kubeconfig has no context {name:?}; it has: {known}")]
@@ -34,14 +41,18 @@ pub enum Error {
         known: String,
     },
     /// The API server does not answer.
-    #[error("{server} (context {context}) does not answer: {cause}; {}", CHECK_CONTEXT)]
+    #[error(
+        "{server} (context {context}) does not answer: {}; {}",
+        format_error_chain(.source), CHECK_CONTEXT
+    )]
     Unreachable {
         /// The context's name.
         context: String,
         /// The API server.
         server: String,
-        /// The chain of causes, innermost last.
-        cause: String,
+        /// Why not; the message has the whole chain.
+        #[source]
+        source: kube::Error,
     },
     /// The user lacks the permission for this.
     #[error("{doing}: not allowed: {reason}; {}", ASK_ADMINISTRATOR)]
@@ -85,10 +96,11 @@ pub enum Error {
         kind: String,
     },
     /// A manifest is not a Kubernetes object.
-    #[error("this is not a Kubernetes object: {reason}")]
+    #[error("this is not a Kubernetes object: {source}")]
     NoObject {
-        /// What is missing or wrong.
-        reason: String,
+        /// What is missing (a text) or wrong (an error of the parser).
+        #[source]
+        source: BoxError,
     },
     /// An object exists that Gantry did not create and will not change.
     #[error("{what} exists already and was not created by Gantry; {next}")]
@@ -125,25 +137,68 @@ pub enum Error {
         cause: String,
     },
     /// A connection to a pod broke.
-    #[error("{what}: the connection through the API server was lost: {cause}; {}", RUN_AGAIN)]
+    #[error(
+        "{what}: the connection through the API server was lost: {}; {}",
+        format_error_chain(.source.as_ref()), RUN_AGAIN
+    )]
     Connection {
         /// The pod and the port or program.
         what: String,
-        /// The cause.
-        cause: String,
+        /// Why.
+        #[source]
+        source: BoxError,
+    },
+    /// A log or a local port cannot be read.
+    #[error("{doing}: {source}")]
+    Stream {
+        /// What was being done.
+        doing: String,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// An object cannot be written as JSON.
+    #[error("{doing}: {source}")]
+    Encoding {
+        /// What was being done.
+        doing: String,
+        /// Why not.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// An object of the API server has not the fields of its kind.
+    #[error("{doing}: {source}")]
+    Parsing {
+        /// What was being done.
+        doing: String,
+        /// What is wrong in it.
+        #[source]
+        source: kube::core::dynamic::ParseDynamicObjectError,
+    },
+    /// Any other error that the API server answers with.
+    #[error("{doing}: {reason}")]
+    Answer {
+        /// What was being done.
+        doing: String,
+        /// The API server's words.
+        reason: String,
     },
     /// Any other error of the client.
-    #[error("{doing}: {cause}")]
+    #[error("{doing}: {}", format_error_chain(.source))]
     Other {
         /// What was being done.
         doing: String,
-        /// The cause.
-        cause: String,
+        /// The client's error; the message has the whole chain.
+        #[source]
+        source: kube::Error,
     },
 }
 
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An underlying error of one of several types.
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 impl Error {
     /// The next step, where the message ends with one.
@@ -163,6 +218,10 @@ impl Error {
             | Self::Refused { .. }
             | Self::NoObject { .. }
             | Self::Program { .. }
+            | Self::Stream { .. }
+            | Self::Encoding { .. }
+            | Self::Parsing { .. }
+            | Self::Answer { .. }
             | Self::Other { .. } => None,
         }
     }
@@ -172,7 +231,7 @@ impl Error {
         let doing = doing.into();
         match error {
             kube::Error::Api(status) => Self::from_status(doing, &status),
-            error => Self::Other { doing, cause: format_error_chain(&error) },
+            source => Self::Other { doing, source },
         }
     }
 
@@ -186,7 +245,7 @@ impl Error {
             401 | 403 => Self::Forbidden { doing, reason },
             409 => Self::Conflict { doing, reason },
             400 | 413 | 422 => Self::Refused { doing, reason },
-            _ => Self::Other { doing, cause: reason },
+            _ => Self::Answer { doing, reason },
         }
     }
 
@@ -206,6 +265,15 @@ fn is_admission_refusal(reason: &str) -> bool {
         "exceeded quota",
     ];
     words.iter().any(|words| reason.contains(words))
+}
+
+/// Where the configuration came from, where that is known, and what is wrong with it.
+fn format_access(what: Option<&str>, error: &(dyn std::error::Error + 'static)) -> String {
+    let cause = format_error_chain(error);
+    match what {
+        Some(what) => format!("{what}: {cause}"),
+        None => cause,
+    }
 }
 
 /// An error and its causes in one line. The messages of `kube` alone often hide the cause.

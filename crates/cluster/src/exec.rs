@@ -6,7 +6,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use kube::api::{Api, AttachParams, AttachedProcess};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
-use crate::error::format_error_chain;
 use crate::{Cluster, Error, Result};
 
 /// The buffer between Gantry and the program, in each direction: large enough to keep a fast link
@@ -68,9 +67,9 @@ impl Cluster {
         input: &[u8],
     ) -> Result<ExecOutput> {
         let mut exec = self.start_program(namespace, pod, container, command).await?;
-        let broken = |what: &str, cause: std::io::Error| Error::Connection {
+        let broken = |what: &str, error: std::io::Error| Error::Connection {
             what: what.to_owned(),
-            cause: cause.to_string(),
+            source: error.into(),
         };
         let what = exec.what.clone();
         let (stdin, stdout, stderr) = (exec.stdin(), exec.stdout(), exec.stderr());
@@ -88,9 +87,9 @@ impl Cluster {
         // input.
         let read = |stream: Option<_>| {
             let what = what.clone();
-            async move { read_text(stream).await.map_err(|cause| broken(&what, cause)) }
+            async move { read_text(stream).await.map_err(|error| broken(&what, error)) }
         };
-        let read_err = async { read_text(stderr).await.map_err(|cause| broken(&what, cause)) };
+        let read_err = async { read_text(stderr).await.map_err(|error| broken(&what, error)) };
         let ((), stdout, stderr) = tokio::try_join!(write, read(stdout), read_err)?;
         let code = exec.wait_for_exit().await?;
         Ok(ExecOutput { code, stdout, stderr })
@@ -124,11 +123,11 @@ impl ExecSession {
         };
         // The status comes as the last message of the connection; without one, it was cut off.
         let Some(status) = status else {
-            let cause = match self.process.join().await {
-                Err(error) => format_error_chain(&error),
-                Ok(()) => "it was closed before the program ended".to_owned(),
+            let source = match self.process.join().await {
+                Err(error) => error.into(),
+                Ok(()) => "it was closed before the program ended".into(),
             };
-            return Err(Error::Connection { what: self.what, cause });
+            return Err(Error::Connection { what: self.what, source });
         };
         let code = exit_code(&status);
         code.ok_or(Error::Program {

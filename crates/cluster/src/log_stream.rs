@@ -31,9 +31,7 @@ impl Cluster {
             match read {
                 Ok(0) => return Ok(()),
                 Ok(_) => visit(String::from_utf8_lossy(&line).trim_end()),
-                Err(cause) => {
-                    return Err(Error::Other { doing: doing(), cause: cause.to_string() });
-                }
+                Err(source) => return Err(Error::Stream { doing: doing(), source }),
             }
         }
     }

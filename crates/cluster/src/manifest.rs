@@ -61,7 +61,8 @@ impl ObjectId {
             value.filter(|text| !text.is_empty()).map(str::to_owned)
         };
         let need = |pointer: &str, what: &str| {
-            text(pointer).ok_or_else(|| Error::NoObject { reason: format!("it has no {what}") })
+            text(pointer)
+                .ok_or_else(|| Error::NoObject { source: format!("it has no {what}").into() })
         };
         Ok(Self {
             api_version: need("/apiVersion", "apiVersion")?,
@@ -142,7 +143,7 @@ impl Cluster {
         let id = ObjectId::from_manifest(manifest, self.namespace())?;
         let kind = self.resolve_kind(&id.api_version, &id.kind).await?;
         let object: DynamicObject = serde_json::from_value(manifest.clone())
-            .map_err(|cause| Error::NoObject { reason: cause.to_string() })?;
+            .map_err(|error| Error::NoObject { source: error.into() })?;
         let api = self.dynamic_api(&kind.resource, kind.object_scope(&id));
         let made = api.create(&post_params(), &object).await;
         to_json(&made.map_err(|error| Error::from_kube(format!("creating {id}"), error))?)
@@ -154,7 +155,7 @@ impl Cluster {
         let id = ObjectId::from_manifest(manifest, self.namespace())?;
         let kind = self.resolve_kind(&id.api_version, &id.kind).await?;
         let object: DynamicObject = serde_json::from_value(manifest.clone())
-            .map_err(|cause| Error::NoObject { reason: cause.to_string() })?;
+            .map_err(|error| Error::NoObject { source: error.into() })?;
         let api = self.dynamic_api(&kind.resource, kind.object_scope(&id));
         let put = api.replace(&id.name, &post_params(), &object).await;
         to_json(&put.map_err(|error| Error::from_kube(format!("replacing {id}"), error))?)
@@ -251,5 +252,5 @@ fn without_server_fields(object: &Value) -> Value {
 }
 
 fn to_json(object: &DynamicObject) -> Result<Value> {
-    serde_json::to_value(object).map_err(|cause| Error::NoObject { reason: cause.to_string() })
+    serde_json::to_value(object).map_err(|error| Error::NoObject { source: error.into() })
 }

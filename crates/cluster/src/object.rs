@@ -200,7 +200,7 @@ pub(crate) fn post_params() -> PostParams {
 }
 
 fn to_dynamic_object<K: TypedObject>(object: &K) -> Result<DynamicObject> {
-    serde_json::from_value(to_json_with_type(object)?).map_err(|cause| encoding_error(&cause))
+    serde_json::from_value(to_json_with_type(object)?).map_err(encoding_error)
 }
 
 /// What an object or a list is called in messages: `Pod seeds/loader`, `Node node1`, `Pods in
@@ -217,7 +217,7 @@ fn format_object_name<K: TypedObject>(scope: ObjectScope<'_>, name: &str) -> Str
 
 /// The object as JSON, certainly with `apiVersion` and `kind`, which an apply needs.
 fn to_json_with_type<K: TypedObject>(object: &K) -> Result<serde_json::Value> {
-    let mut body = serde_json::to_value(object).map_err(|cause| encoding_error(&cause))?;
+    let mut body = serde_json::to_value(object).map_err(encoding_error)?;
     if let Some(fields) = body.as_object_mut() {
         fields.insert("apiVersion".to_owned(), K::api_version(&()).into_owned().into());
         fields.insert("kind".to_owned(), K::kind(&()).into_owned().into());
@@ -226,9 +226,9 @@ fn to_json_with_type<K: TypedObject>(object: &K) -> Result<serde_json::Value> {
 }
 
 fn parse_object<K: TypedObject>(object: DynamicObject, doing: impl Fn() -> String) -> Result<K> {
-    object.try_parse().map_err(|cause| Error::Other { doing: doing(), cause: cause.to_string() })
+    object.try_parse().map_err(|source| Error::Parsing { doing: doing(), source })
 }
 
-fn encoding_error(cause: &serde_json::Error) -> Error {
-    Error::Other { doing: "writing an object as JSON".to_owned(), cause: cause.to_string() }
+fn encoding_error(source: serde_json::Error) -> Error {
+    Error::Encoding { doing: "writing an object as JSON".to_owned(), source }
 }

@@ -65,10 +65,7 @@ impl Cluster {
     ) -> Result<PortForward> {
         let (pod, port) = self.find_pod_and_port(namespace, target, port).await?;
         let what = format!("port {port} of Pod {namespace}/{pod}");
-        let local = |cause: std::io::Error| Error::Other {
-            doing: format!("forwarding {what}"),
-            cause: cause.to_string(),
-        };
+        let local = |source| Error::Stream { doing: format!("forwarding {what}"), source };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(local)?;
         let address = listener.local_addr().map_err(local)?;
         let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
@@ -78,7 +75,8 @@ impl Cluster {
             while let Ok((connection, _)) = listener.accept().await {
                 let (api, name) = (api.clone(), name.clone());
                 connections.spawn(async move {
-                    if let Err(cause) = relay_connection(&api, &name, port, connection).await {
+                    if let Err(error) = relay_connection(&api, &name, port, connection).await {
+                        let cause = format_error_chain(error.as_ref());
                         tracing::debug!(pod = name, port, cause, "a forwarded connection ended");
                     }
                 });
@@ -196,15 +194,12 @@ async fn relay_connection(
     pod: &str,
     port: u16,
     mut connection: TcpStream,
-) -> Result<(), String> {
-    let mut forwarder =
-        api.portforward(pod, &[port]).await.map_err(|error| format_error_chain(&error))?;
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let mut forwarder = api.portforward(pod, &[port]).await?;
     let mut stream = forwarder.take_stream(port).ok_or("the pod gave no stream")?;
-    tokio::io::copy_bidirectional(&mut connection, &mut stream)
-        .await
-        .map_err(|error| error.to_string())?;
+    tokio::io::copy_bidirectional(&mut connection, &mut stream).await?;
     drop(stream);
-    forwarder.join().await.map_err(|error| format_error_chain(&error))
+    Ok(forwarder.join().await?)
 }
 
 /// A label selector in the form that the API takes in a query: `app=web,tier in (a,b)`.
