@@ -6,20 +6,22 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The site, a lock or a receipt cannot be read.
-    #[error("cannot read {}: {cause}", path.display())]
+    #[error("cannot read {}: {source}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
         /// The system's reason.
-        cause: std::io::Error,
+        #[source]
+        source: std::io::Error,
     },
     /// A certificate file cannot be written.
-    #[error("cannot write {}: {cause}", path.display())]
+    #[error("cannot write {}: {source}", path.display())]
     Write {
         /// The file.
         path: PathBuf,
         /// The system's reason.
-        cause: std::io::Error,
+        #[source]
+        source: std::io::Error,
     },
     /// A lock has no images, so every pod would be refused.
     #[error(
@@ -47,7 +49,7 @@ pub enum Error {
         /// The image that was looked for.
         image: String,
     },
-    /// An argument or a time is not valid.
+    /// An argument is not valid.
     #[error("{text:?} is not a valid {what}: {reason}")]
     Invalid {
         /// What it should have been.
@@ -56,6 +58,15 @@ pub enum Error {
         text: String,
         /// Why it is not valid, and what to write.
         reason: String,
+    },
+    /// The time of this machine is so far off that no certificate can be made.
+    #[error("{text:?} is not a valid time: {source}; set the clock of this machine")]
+    Clock {
+        /// The time.
+        text: String,
+        /// Why it is not valid.
+        #[source]
+        source: jiff::Error,
     },
     /// A certificate cannot be made.
     #[error("cannot make a certificate: {0}")]
@@ -80,6 +91,7 @@ impl Error {
             | Self::LongLock { .. }
             | Self::NoImage { .. }
             | Self::Invalid { .. }
+            | Self::Clock { .. }
             | Self::Types(_)
             | Self::Cluster(
                 cluster::Error::NoAccess { .. }

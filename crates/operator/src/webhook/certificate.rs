@@ -110,11 +110,7 @@ struct ValidityPeriod {
 
 impl ValidityPeriod {
     fn starting_at(now: Timestamp) -> Result<Self> {
-        let out_of_range = |cause: jiff::Error| Error::Invalid {
-            what: "time",
-            text: now.to_string(),
-            reason: format!("{cause}; set the clock of this machine"),
-        };
+        let out_of_range = |source| Error::Clock { text: now.to_string(), source };
         Ok(Self {
             starts: now.checked_sub(BACKDATED).map_err(out_of_range)?,
             ends: now.checked_add(LIFE).map_err(out_of_range)?,

@@ -215,7 +215,7 @@ impl CertificateKeeper {
                 continue;
             }
             write_private_file(path, text)
-                .map_err(|cause| Error::Write { path: path.clone(), cause })?;
+                .map_err(|source| Error::Write { path: path.clone(), source })?;
         }
         Ok(())
     }

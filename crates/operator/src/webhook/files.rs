@@ -106,6 +106,6 @@ impl WebhookImagesWatch {
 
 fn read_text(path: &Path) -> Result<(String, String)> {
     let text =
-        fs::read_to_string(path).map_err(|cause| Error::Read { path: path.to_owned(), cause })?;
+        fs::read_to_string(path).map_err(|source| Error::Read { path: path.to_owned(), source })?;
     Ok((path.display().to_string(), text))
 }
