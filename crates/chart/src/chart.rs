@@ -202,7 +202,7 @@ fn select_files_below(texts: &BTreeMap<String, String>, folder: &str) -> BTreeMa
 fn parse_chart_file(texts: &BTreeMap<String, String>, name: &str) -> Result<Option<Value>> {
     let Some(text) = texts.get(name) else { return Ok(None) };
     let read = manifest::parse_yaml(text);
-    read.map(Some).map_err(|reason| Error::File { file: name.to_owned(), reason })
+    read.map(Some).map_err(|fault| Error::InvalidYaml { file: name.to_owned(), fault })
 }
 
 #[cfg(test)]

@@ -1,14 +1,24 @@
 //! The error type of this crate: what can be wrong with a chart, its values and its render.
 
+use types::yaml::DocumentFault;
+
 /// Why a chart or a stream of manifests could not be processed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file of a chart, a values file or a rule file does not parse.
+    /// A file of a chart or a values file is not valid YAML.
+    #[error("{file} cannot be read: {fault}")]
+    InvalidYaml {
+        /// The file as the user knows it.
+        file: String,
+        /// Where in the file, and what is wrong.
+        fault: DocumentFault,
+    },
+    /// A file of a chart is missing, or a file has not the form that it must have.
     #[error("{file} cannot be read: {reason}")]
     File {
         /// The file as the user knows it.
         file: String,
-        /// What is wrong in it, with line and column where they are known.
+        /// What is wrong with it.
         reason: String,
     },
     /// A table of rules does not parse; the message has file, line and column.
@@ -29,14 +39,14 @@ pub enum Error {
         message: String,
     },
     /// A rendered document is not valid YAML, so nothing can be proven about its images.
-    #[error("{template} does not render to valid YAML (line {line} of the output): {reason}")]
+    #[error("{template} does not render to valid YAML (line {line} of the output): {fault}")]
     Unread {
         /// The template.
         template: String,
         /// The line of the rendered stream that the document starts at, from 1.
         line: usize,
         /// Where in the document, and what is wrong.
-        reason: String,
+        fault: DocumentFault,
     },
     /// Two images would get the same name at the site, or a name is not valid there.
     #[error(transparent)]

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use serde_json::Value;
+use types::yaml::DocumentFault;
 
 /// The annotation in which helm 4 passes the template of a document to a post-renderer
 /// (helm, `pkg/action/action.go`, `filenameAnnotation`).
@@ -31,7 +32,7 @@ pub struct UnreadableDocument {
     /// The line of the stream that it starts at, from 1.
     pub line: usize,
     /// Where in the document, and what is wrong.
-    pub reason: String,
+    pub reason: DocumentFault,
 }
 
 /// A parsed stream of manifests.
@@ -93,7 +94,7 @@ impl Manifests {
             Some(unread) => Err(crate::Error::Unread {
                 template: unread.template.clone().unwrap_or_else(|| "a document".into()),
                 line: unread.line,
-                reason: unread.reason.clone(),
+                fault: unread.reason.clone(),
             }),
             None => Ok(self),
         }
@@ -148,8 +149,8 @@ pub(crate) fn api_group(object: &Value) -> &str {
 }
 
 /// Parses one YAML document as the API server does. The error says where and what is wrong.
-pub(crate) fn parse_yaml(text: &str) -> Result<Value, String> {
-    types::yaml::read_manifest(text).map_err(|fault| fault.to_string())
+pub(crate) fn parse_yaml(text: &str) -> Result<Value, DocumentFault> {
+    types::yaml::read_manifest(text)
 }
 
 /// Splits a stream into documents, each with the number of its first line, from 1. Splitting first

@@ -10,7 +10,7 @@ use crate::{Error, Result, manifest};
 /// document that is not a map is an error.
 pub fn read_values(name: &str, text: &str) -> Result<Value> {
     let file = || name.to_owned();
-    match manifest::parse_yaml(text).map_err(|reason| Error::File { file: file(), reason })? {
+    match manifest::parse_yaml(text).map_err(|fault| Error::InvalidYaml { file: file(), fault })? {
         Value::Null => Ok(Value::Object(Map::new())),
         Value::Object(map) => Ok(Value::Object(map)),
         _ => Err(Error::File {

@@ -3,6 +3,8 @@
 use std::io;
 use std::net::SocketAddr;
 
+use types::yaml::DocumentFault;
+
 /// An error of an audit, or of putting back what one has changed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -58,39 +60,42 @@ pub enum Error {
     },
     /// An object with the name of one of the audit's own is there, but not as the audit makes it.
     #[error(
-        "{what} is not as an audit writes it: {reason}; look at it, and delete it if nobody needs it"
+        "{what} is not as an audit writes it: {source}; look at it, and delete it if nobody needs it"
     )]
     Record {
         /// The object.
         what: String,
-        /// What is wrong with it.
-        reason: String,
+        /// What is wrong with it: a text, or an error of its JSON.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// An address cannot be listened on.
     #[error(
-        "cannot listen on {address}: {cause}; choose an address of this machine and a free port"
+        "cannot listen on {address}: {source}; choose an address of this machine and a free port"
     )]
     Listen {
         /// The address.
         address: SocketAddr,
         /// The system's error.
-        cause: io::Error,
+        #[source]
+        source: io::Error,
     },
     /// Manifests that are not valid YAML.
-    #[error("{name}: the document at line {line} is not valid YAML: {reason}")]
+    #[error("{name}: the document at line {line} is not valid YAML: {fault}")]
     Manifests {
         /// The file.
         name: String,
         /// The line that the document begins on.
         line: usize,
-        /// The parser's message.
-        reason: String,
+        /// Where in the document, and what is wrong.
+        fault: DocumentFault,
     },
     /// A report or an object cannot be made; it is a bug.
-    #[error("the report cannot be written: {cause}")]
+    #[error("the report cannot be written: {source}")]
     Report {
-        /// The cause.
-        cause: String,
+        /// Why not.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The HTML page of the report cannot be made; it is a bug.
     #[error(transparent)]

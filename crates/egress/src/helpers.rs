@@ -92,7 +92,7 @@ impl AuditHelpers {
         let address = pod.status.and_then(|status| status.pod_ip?.parse().ok());
         let address = address.ok_or_else(|| Error::Record {
             what: format!("Pod {NAMESPACE}/{SINK}"),
-            reason: "it runs and has no IP address".to_owned(),
+            source: "it runs and has no IP address".into(),
         })?;
         Ok(SocketAddr::new(address, PORT))
     }
@@ -188,5 +188,5 @@ pub(crate) async fn remove_helpers(cluster: &Cluster) -> Result<bool> {
 
 /// A typed object from JSON; an error would be a bug.
 fn typed_object<T: serde::de::DeserializeOwned>(value: Value) -> Result<T> {
-    from_value(value).map_err(|cause| Error::Report { cause: cause.to_string() })
+    from_value(value).map_err(|error| Error::Report { source: error.into() })
 }

@@ -160,8 +160,7 @@ pub async fn run_soak(
             let lock = AuditLock::acquire(cluster, coredns.as_ref()).await?;
             lock.ok_or_else(|| Error::Record {
                 what: format!("ConfigMap kube-system/{}", dns::RECORD_NAME),
-                reason: "it was deleted and is there again: another audit may be starting"
-                    .to_owned(),
+                source: "it was deleted and is there again: another audit may be starting".into(),
             })?
         }
     };
@@ -237,7 +236,7 @@ impl SoakRun<'_> {
         });
         // The watch ends only with an error it cannot retry; then attempts could not be attributed.
         tokio::select! {
-            error = watch => Err(error.err().map_or(Error::Report { cause: "the watch ended".into() }, Error::from)),
+            error = watch => Err(error.err().map_or(Error::Report { source: "the watch ended".into() }, Error::from)),
             done = self.run_with_helpers(load) => done,
         }
     }

@@ -11,6 +11,12 @@ pub struct ResolveProblem {
     pub cause: remote::Error,
 }
 
+impl std::error::Error for ResolveProblem {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.cause)
+    }
+}
+
 impl fmt::Display for ResolveProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let cause = self.cause.to_string();

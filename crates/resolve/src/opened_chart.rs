@@ -181,6 +181,9 @@ fn read_values_file(path: &PathBuf) -> remote::Result<Value> {
     let text = fs::read_to_string(path).map_err(unreadable)?;
     values::read_values(&shown, &text).map_err(|error| match error {
         chart::Error::File { reason, .. } => remote::Error::Local { path: path.clone(), reason },
+        chart::Error::InvalidYaml { fault, .. } => {
+            remote::Error::Local { path: path.clone(), reason: fault.to_string() }
+        }
         other => chart_error(&shown, &other),
     })
 }

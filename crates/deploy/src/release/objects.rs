@@ -28,7 +28,7 @@ pub(super) fn read_objects(stream: &str, namespace: &str) -> Result<Vec<Rendered
         return Err(chart::Error::Unread {
             template: unread.template.clone().unwrap_or_else(|| "a document".to_owned()),
             line: unread.line,
-            reason: unread.reason.clone(),
+            fault: unread.reason.clone(),
         }
         .into());
     }

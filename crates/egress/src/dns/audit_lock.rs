@@ -90,13 +90,12 @@ impl AuditLock {
         let found =
             cluster.get_object::<ConfigMap>(ObjectScope::Namespace(NAMESPACE), NAME).await?;
         let Some(object) = found else { return Ok(None) };
-        let wrong = |reason: String| Error::Record { what: lock_object_name(), reason };
         if !cluster::is_own(&object.metadata) {
-            return Err(wrong("Gantry did not make it".to_owned()));
+            return Err(record_error("Gantry did not make it"));
         }
         let text = |key: &str| object.data.as_ref().and_then(|data| data.get(key)).cloned();
-        let entry = text("audit").ok_or_else(|| wrong("it has no key `audit`".to_owned()))?;
-        let entry = serde_json::from_str(&entry).map_err(|cause| wrong(cause.to_string()))?;
+        let entry = text("audit").ok_or_else(|| record_error("it has no key `audit`"))?;
+        let entry = serde_json::from_str(&entry).map_err(record_error)?;
         let (before, after) = (text("before"), text("after"));
         Ok(Some(Self { object, holder: entry, before, after }))
     }
@@ -131,17 +130,13 @@ impl AuditLock {
     }
 
     fn fill_data(&mut self) -> Result<()> {
-        let wrong = |cause: serde_json::Error| Error::Record {
-            what: lock_object_name(),
-            reason: cause.to_string(),
-        };
-        let mut data = json!({"audit": serde_json::to_string(&self.holder).map_err(wrong)?});
+        let mut data = json!({"audit": serde_json::to_string(&self.holder).map_err(record_error)?});
         for (key, text) in [("before", &self.before), ("after", &self.after)] {
             if let Some(text) = text {
                 data[key] = text.as_str().into();
             }
         }
-        self.object.data = from_value(data).map_err(wrong)?;
+        self.object.data = from_value(data).map_err(record_error)?;
         Ok(())
     }
 }
@@ -165,6 +160,11 @@ impl AuditLockHolder {
 /// What errors call the lock's object.
 pub(crate) fn lock_object_name() -> String {
     format!("ConfigMap {NAMESPACE}/{NAME}")
+}
+
+/// The error where the lock's object is not as an audit writes it.
+fn record_error(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
+    Error::Record { what: lock_object_name(), source: source.into() }
 }
 
 fn host_name() -> String {

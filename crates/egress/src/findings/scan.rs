@@ -21,7 +21,7 @@ pub fn read_rendered_objects(name: &str, stream: &str) -> Result<Vec<Value>> {
         return Err(Error::Manifests {
             name: name.to_owned(),
             line: unread.line,
-            reason: unread.reason.clone(),
+            fault: unread.reason.clone(),
         });
     }
     Ok(manifests.documents.into_iter().map(|document| document.value).collect())

@@ -136,7 +136,7 @@ impl AuditReport {
     /// Indented JSON.
     pub fn to_json(&self) -> crate::Result<String> {
         let text = serde_json::to_string_pretty(self);
-        Ok(text.map_err(|cause| crate::Error::Report { cause: cause.to_string() })? + "\n")
+        Ok(text.map_err(|error| crate::Error::Report { source: error.into() })? + "\n")
     }
 }
 

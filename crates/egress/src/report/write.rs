@@ -19,7 +19,7 @@ impl AuditReport {
     /// The report as Markdown.
     pub fn to_markdown(&self) -> Result<String> {
         let text = MarkdownText { report: self }.render();
-        text.map_err(|cause| Error::Report { cause: cause.to_string() })
+        text.map_err(|error| Error::Report { source: error.into() })
     }
 
     /// Whether the audit listened.

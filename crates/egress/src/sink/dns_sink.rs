@@ -52,7 +52,7 @@ impl DnsSink {
         probe: &[SocketAddr],
         tell: ObserverOutput,
     ) -> Result<Self> {
-        let failed = |cause: io::Error| Error::Listen { address, cause };
+        let failed = |source: io::Error| Error::Listen { address, source };
         let tcp = TcpListener::bind(address).await.map_err(failed)?;
         // With port 0 the system chooses one; UDP has to get the same.
         let address = tcp.local_addr().map_err(failed)?;
@@ -68,7 +68,7 @@ impl DnsSink {
     /// The address that it listens on.
     pub fn address(&self) -> Result<SocketAddr> {
         let any = SocketAddr::from(([0, 0, 0, 0], 0));
-        self.tcp.local_addr().map_err(|cause| Error::Listen { address: any, cause })
+        self.tcp.local_addr().map_err(|source| Error::Listen { address: any, source })
     }
 
     /// Answers questions until `stop` completes, then reports what was not reported yet.

@@ -38,7 +38,7 @@ impl PatchFile {
             return Err(Error::Unread {
                 template: unread.template.clone().unwrap_or_else(|| "a rendered document".into()),
                 line: unread.line,
-                reason: unread.reason.clone(),
+                fault: unread.reason.clone(),
             });
         }
         let mut edited = stream.to_owned();
