@@ -44,6 +44,8 @@ impl ErrorKind {
 pub(crate) struct CommandError {
     kind: ErrorKind,
     message: String,
+    /// The causes that the message does not say, outermost first.
+    causes: Vec<String>,
     hints: Vec<String>,
 }
 
@@ -53,7 +55,16 @@ pub(crate) type Result<T, E = CommandError> = std::result::Result<T, E>;
 impl CommandError {
     /// An error of the given kind, without hints.
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), hints: Vec::new() }
+        Self { kind, message: message.into(), causes: Vec::new(), hints: Vec::new() }
+    }
+
+    /// An error of a library crate, with the causes that its message does not say.
+    fn from_error(kind: ErrorKind, error: &(dyn std::error::Error + 'static)) -> Self {
+        Self { causes: types::causes_of(error), ..Self::new(kind, error.to_string()) }
+    }
+
+    fn with_kind(self, kind: ErrorKind) -> Self {
+        Self { kind, ..self }
     }
 
     /// An error of kind [`ErrorKind::Usage`]: bad input or usage.
@@ -81,14 +92,27 @@ impl CommandError {
         &self.hints
     }
 
-    /// The message without the hints.
+    /// The message without the causes and the hints.
     pub(crate) fn message(&self) -> &str {
         &self.message
     }
 
-    /// The message and the hints as lines of text, for a file.
+    /// The causes that the message does not say, outermost first.
+    pub(crate) fn causes(&self) -> &[String] {
+        &self.causes
+    }
+
+    /// The message with its causes on one line, for a warning.
+    pub(crate) fn message_with_causes(&self) -> String {
+        std::iter::once(&self.message).chain(&self.causes).cloned().collect::<Vec<_>>().join(": ")
+    }
+
+    /// The message, the causes and the hints as lines of text, for a file.
     pub(crate) fn to_text(&self) -> String {
         let mut text = format!("error: {}\n", self.message);
+        for cause in &self.causes {
+            text.push_str(&format!("cause: {cause}\n"));
+        }
         for hint in &self.hints {
             text.push_str(&format!("hint: {hint}\n"));
         }
@@ -112,31 +136,15 @@ impl CommandError {
     }
 }
 
-/// The error's message followed by those of its causes. A cause that its effect quotes already is left
-/// out.
-fn describe_with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        let message = next.to_string();
-        if !text.contains(&message) {
-            text.push_str(": ");
-            text.push_str(&message);
-        }
-        cause = next.source();
-    }
-    text
-}
-
 impl From<html::Error> for CommandError {
     fn from(error: html::Error) -> Self {
-        Self::failure(describe_with_causes(&error))
+        Self::from_error(ErrorKind::Failed, &error)
     }
 }
 
 impl From<types::Error> for CommandError {
     fn from(error: types::Error) -> Self {
-        let shown = Self::usage_error(error.to_string());
+        let shown = Self::from_error(ErrorKind::Usage, &error);
         match error {
             types::Error::NotAHost { .. } => shown.with_hint(
                 "write registry.url in site.yaml with a dot or a port, such as registry.internal:5000",
@@ -154,7 +162,7 @@ impl From<store::Error> for CommandError {
             E::NotAStore { .. } | E::Document(_) => ErrorKind::Usage,
             _ => ErrorKind::Failed,
         };
-        Self::new(kind, error.to_string())
+        Self::from_error(kind, &error)
     }
 }
 
@@ -170,7 +178,7 @@ impl From<net::Error> for CommandError {
             | E::Setup { .. } => ErrorKind::Usage,
             _ => ErrorKind::Failed,
         };
-        Self::new(kind, error.to_string())
+        Self::from_error(kind, &error)
     }
 }
 
@@ -184,7 +192,7 @@ impl From<remote::Error> for CommandError {
         } else {
             ErrorKind::Failed
         };
-        Self::new(kind, error.to_string())
+        Self::from_error(kind, &error)
     }
 }
 
@@ -209,14 +217,14 @@ impl From<resolve::Error> for CommandError {
             E::Upgrade { .. } => ErrorKind::Usage,
             E::Changed { .. } => ErrorKind::Integrity,
         };
-        Self::new(kind, error.to_string())
+        Self::from_error(kind, &error)
     }
 }
 
 impl From<chart::Error> for CommandError {
     fn from(error: chart::Error) -> Self {
         // The chart crate only reads charts, values and renders, so nothing was changed yet.
-        Self::usage_error(error.to_string())
+        Self::from_error(ErrorKind::Usage, &error)
     }
 }
 
@@ -227,9 +235,9 @@ impl From<policy::Error> for CommandError {
             E::NothingLocked { .. } => "add images or charts to gantry.yaml, then: gantry lock",
             E::LongList { .. } => "split gantry.yaml, so that each namespace has its own lock",
             E::Types(error) => return error.clone().into(),
-            E::Invalid { .. } => return Self::usage_error(error.to_string()),
+            E::Invalid { .. } => return Self::from_error(ErrorKind::Usage, &error),
         };
-        Self::usage_error(error.to_string()).with_hint(hint)
+        Self::from_error(ErrorKind::Usage, &error).with_hint(hint)
     }
 }
 
@@ -262,7 +270,7 @@ impl From<land::models::Error> for CommandError {
             | E::Record { .. }
             | E::Runtime { .. } => ErrorKind::Failed,
         };
-        let shown = Self::new(kind, describe_with_causes(&error));
+        let shown = Self::from_error(kind, &error);
         match &error {
             E::OnlyInCluster { .. } => {
                 shown.with_hint("gantry models push, verify and ls start such a pod")
@@ -293,23 +301,25 @@ impl From<land::claim::Error> for CommandError {
                 return match error {
                     E::Cluster(error) => error.into(),
                     E::Models(error) => error.into(),
-                    error => Self::failure(error.to_string()),
+                    error => Self::from_error(ErrorKind::Failed, &error),
                 };
             }
         };
-        let text = describe_with_causes(&error);
+        let shown = Self::from_error(kind, &error);
         match &error {
             E::NoDepot => Self::new(kind, "--via depot needs the address of a depot").with_hint(
                 "give --from-depot http://HOST:PORT, or write depot: {url: …} in site.yaml",
             ),
             E::NoSiteRegistry => Self::new(kind, "--via registry needs the site's registry")
                 .with_hint("name the site file: --site FILE"),
-            E::NotADepot { .. } => Self::new(kind, format!("--from-depot {text}"))
-                .with_hint("write http://HOST:PORT or https://HOST:PORT"),
-            E::UnexpectedEvent => Self::new(kind, text).with_hint(
+            E::NotADepot { .. } => {
+                Self { message: format!("--from-depot {}", shown.message), ..shown }
+                    .with_hint("write http://HOST:PORT or https://HOST:PORT")
+            }
+            E::UnexpectedEvent => shown.with_hint(
                 "its image may be of another version of Gantry; name the right one with --image",
             ),
-            _ => Self::new(kind, text),
+            _ => shown,
         }
     }
 }
@@ -326,7 +336,7 @@ impl From<cluster::Error> for CommandError {
             | E::NotOurs { .. } => ErrorKind::Usage,
             _ => ErrorKind::Failed,
         };
-        Self::new(kind, error.to_string())
+        Self::from_error(kind, &error)
     }
 }
 
@@ -339,7 +349,7 @@ impl From<evidence::Error> for CommandError {
         } else {
             ErrorKind::Failed
         };
-        Self::new(kind, describe_with_causes(&error))
+        Self::from_error(kind, &error)
     }
 }
 
@@ -347,7 +357,7 @@ impl From<operator::Error> for CommandError {
     fn from(error: operator::Error) -> Self {
         use operator::Error as E;
         let kind = if error.is_bad_input() { ErrorKind::Usage } else { ErrorKind::Failed };
-        let shown = Self::new(kind, error.to_string());
+        let shown = Self::from_error(kind, &error);
         match &error {
             E::NoImage { .. } => shown
                 .with_hint(
@@ -376,14 +386,14 @@ impl From<egress::Error> for CommandError {
                 ErrorKind::Failed
             }
         };
-        Self::new(kind, error.to_string())
+        Self::from_error(kind, &error)
     }
 }
 
 impl From<deploy::Error> for CommandError {
     fn from(error: deploy::Error) -> Self {
         use deploy::Error as E;
-        let text = describe_with_causes(&error);
+        let shown = Self::from_error(ErrorKind::Usage, &error);
         match error {
             E::Cluster(error) => error.into(),
             E::Helm(error) => error.into(),
@@ -400,37 +410,37 @@ impl From<deploy::Error> for CommandError {
                 })
             }
             E::SeveralNamespaces { .. } => {
-                Self::usage_error(text).with_hint("name one: --namespace NAMESPACE")
+                shown.with_hint("name one: --namespace NAMESPACE")
             }
             E::UnlockedRelease { known, .. } => {
                 let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-                Self::usage_error(text).with_hint(format!("its releases are: {known}"))
+                shown.with_hint(format!("its releases are: {known}"))
             }
             E::CheckOfUnlockedRelease { known, .. } => {
-                Self::usage_error(text).with_hint(match known.is_empty() {
+                shown.with_hint(match known.is_empty() {
                     true => "lock the chart first: gantry lock".to_owned(),
                     false => format!("its releases are: {}", known.join(", ")),
                 })
             }
-            E::NotLocked { .. } => Self::usage_error(text).with_hint(
+            E::NotLocked { .. } => shown.with_hint(
                 "where there is internet access, run gantry lock, then fetch and pack, and load the new bundle",
             ),
-            E::MissingValuesFile { .. } => Self::usage_error(text).with_hint(
+            E::MissingValuesFile { .. } => shown.with_hint(
                 "copy it here beside gantry.yaml, or carry it in the bundle by naming it under files: in gantry.yaml",
             ),
-            E::ChartChanged { .. } => Self::new(ErrorKind::Integrity, text).with_hint(
+            E::ChartChanged { .. } => shown.with_kind(ErrorKind::Integrity).with_hint(
                 "run gantry lock again where there is internet access, or use the chart in the bundle: --from BUNDLE…",
             ),
             E::NoCharts
             | E::UnknownRelease { .. }
             | E::Read { .. }
             | E::NotOurs { .. }
-            | E::NoCredential { .. } => Self::usage_error(text),
+            | E::NoCredential { .. } => shown,
             E::Write { .. }
             | E::NotReady { .. }
             | E::Refused { .. }
             | E::Lost { .. }
-            | E::Junit { .. } => Self::failure(text),
+            | E::Junit { .. } => shown.with_kind(ErrorKind::Failed),
         }
     }
 }
@@ -439,7 +449,7 @@ impl From<ReleaseRefusal> for CommandError {
     fn from(refusal: ReleaseRefusal) -> Self {
         use ReleaseRefusal as R;
         // An image from outside the site is a failed proof, the same as in `gantry relocate`.
-        let unproven = Self::new(ErrorKind::Integrity, refusal.to_string());
+        let unproven = Self::from_error(ErrorKind::Integrity, &refusal);
         match refusal {
             R::OutsideImages { .. } => unproven,
             R::Unproven { .. } => {
@@ -458,9 +468,10 @@ impl From<ReleaseRefusal> for CommandError {
             R::NotOffline { leftover, .. } => unproven
                 .with_hint(leftover.next)
                 .with_hint("or deploy it all the same: --allow-online"),
-            R::OverriddenBySet { .. } => Self::usage_error(unproven.message)
+            R::OverriddenBySet { .. } => unproven
+                .with_kind(ErrorKind::Usage)
                 .with_hint("move it to one of the release's values files"),
-            R::NotRendered { .. } => Self::failure(unproven.message).with_hint(
+            R::NotRendered { .. } => unproven.with_kind(ErrorKind::Failed).with_hint(
                 "install the definitions of these kinds first, for example as a release of their own that this one names under needs:",
             ),
         }
@@ -474,7 +485,7 @@ impl From<depot::Error> for CommandError {
             depot::Error::Document(error) => error.into(),
             // The depot compares the digests of the documents that it reads.
             damaged @ depot::Error::Damaged { .. } => {
-                Self::new(ErrorKind::Integrity, damaged.to_string())
+                Self::from_error(ErrorKind::Integrity, &damaged)
             }
         }
     }
@@ -508,6 +519,6 @@ impl From<bundle::Error> for CommandError {
             | E::NoSpace { .. }
             | E::Busy { .. } => ErrorKind::Failed,
         };
-        Self::new(kind, error.to_string())
+        Self::from_error(kind, &error)
     }
 }

@@ -84,7 +84,7 @@ pub(crate) fn push_to_site_targets(
             Err(error) => {
                 let error = error.as_part_of(&format!("models to {}", target.to));
                 match &failed {
-                    Some(_) => context.ui.print_warning(error.message()),
+                    Some(_) => context.ui.print_warning(&error.message_with_causes()),
                     None => failed = Some(error),
                 }
             }

@@ -312,16 +312,22 @@ pub(crate) fn exit_with_error(error: &CommandError) -> ! {
     std::process::exit(error.exit_code().into())
 }
 
-/// Prints an error and its hints, as text or as one line of JSON.
+/// Prints an error, its causes and its hints, as text or as one line of JSON.
 fn print_error(error: &CommandError) {
     let (kind, message, hints) = (error.kind().as_str(), error.message(), error.hints());
     if JSON_ERRORS.load(Ordering::Relaxed) {
-        let value =
-            serde_json::json!({ "error": { "kind": kind, "message": message, "hints": hints } });
+        let mut shown = serde_json::json!({ "kind": kind, "message": message, "hints": hints });
+        if !error.causes().is_empty() {
+            shown["causes"] = error.causes().into();
+        }
+        let value = serde_json::json!({ "error": shown });
         eprintln!("{value}");
         return;
     }
     eprintln!("{} {message}", paint_text("error:", "1;31"));
+    for cause in error.causes() {
+        eprintln!("{} {cause}", paint_text("cause:", "31"));
+    }
     for hint in hints {
         eprintln!("{} {hint}", paint_text("hint:", "36"));
     }

@@ -25,7 +25,7 @@ pub(crate) fn duration_within(
         let parsed = text.parse().and_then(|time: GoDuration| time.require_within(&range));
         parsed.map_err(|error| match error {
             // clap names the option and the text already.
-            Error::Invalid { reason, .. } => reason,
+            Error::Invalid { reason, .. } => reason.to_string(),
             other => other.to_string(),
         })
     }

@@ -3,6 +3,7 @@
 //! ready. Every message names the object, the cause and the next step.
 
 use kube::core::Status;
+use types::error_chain;
 
 use crate::Permission;
 
@@ -43,7 +44,7 @@ pub enum Error {
     /// The API server does not answer.
     #[error(
         "{server} (context {context}) does not answer: {}; {}",
-        format_error_chain(.source), CHECK_CONTEXT
+        error_chain(.source), CHECK_CONTEXT
     )]
     Unreachable {
         /// The context's name.
@@ -139,7 +140,7 @@ pub enum Error {
     /// A connection to a pod broke.
     #[error(
         "{what}: the connection through the API server was lost: {}; {}",
-        format_error_chain(.source.as_ref()), RUN_AGAIN
+        error_chain(.source.as_ref()), RUN_AGAIN
     )]
     Connection {
         /// The pod and the port or program.
@@ -184,7 +185,7 @@ pub enum Error {
         reason: String,
     },
     /// Any other error of the client.
-    #[error("{doing}: {}", format_error_chain(.source))]
+    #[error("{doing}: {}", error_chain(.source))]
     Other {
         /// What was being done.
         doing: String,
@@ -269,26 +270,11 @@ fn is_admission_refusal(reason: &str) -> bool {
 
 /// Where the configuration came from, where that is known, and what is wrong with it.
 fn format_access(what: Option<&str>, error: &(dyn std::error::Error + 'static)) -> String {
-    let cause = format_error_chain(error);
+    let cause = error_chain(error);
     match what {
         Some(what) => format!("{what}: {cause}"),
         None => cause,
     }
-}
-
-/// An error and its causes in one line. The messages of `kube` alone often hide the cause.
-pub(crate) fn format_error_chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        next = cause.source();
-    }
-    text
 }
 
 fn format_permission_count(count: usize) -> String {

@@ -12,7 +12,6 @@ use kube::api::Api;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::error::format_error_chain;
 use crate::{Cluster, Error, ObjectScope, Result, explain_pod};
 
 /// The object whose port is forwarded, by its name.
@@ -76,7 +75,7 @@ impl Cluster {
                 let (api, name) = (api.clone(), name.clone());
                 connections.spawn(async move {
                     if let Err(error) = relay_connection(&api, &name, port, connection).await {
-                        let cause = format_error_chain(error.as_ref());
+                        let cause = types::error_chain(error.as_ref());
                         tracing::debug!(pod = name, port, cause, "a forwarded connection ended");
                     }
                 });

@@ -41,7 +41,7 @@ impl FromStr for LoadTarget {
                     text: text.to_owned(),
                     reason: format!(
                         "images and charts go to a registry (host[:port][/path]) or a store folder (./path); models go there with: gantry models push BUNDLE-FILE… --to {scheme}…, or as a target of site.yaml"
-                    ),
+                    ).into(),
                 });
             }
         }

@@ -1,6 +1,7 @@
 //! How a single attempt of a request fails: for good, or in a way that another attempt may mend.
 
 use http::HeaderMap;
+use types::Cause;
 
 use crate::Error;
 
@@ -20,15 +21,15 @@ impl From<Error> for SendError {
 
 /// A failed attempt that may be retried.
 pub(crate) struct FailedAttempt {
-    pub(crate) cause: String,
+    pub(crate) cause: Cause,
     pub(crate) unreachable: bool,
     /// The response's headers, for `Retry-After`; absent when there was no response.
     pub(crate) headers: Option<HeaderMap>,
 }
 
 impl FailedAttempt {
-    pub(crate) fn from_cause(cause: String) -> Self {
-        Self { cause, unreachable: false, headers: None }
+    pub(crate) fn from_cause(cause: impl Into<Cause>) -> Self {
+        Self { cause: cause.into(), unreachable: false, headers: None }
     }
 }
 

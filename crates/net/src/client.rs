@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use http::{StatusCode, header};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use types::Cause;
 
 use crate::attempt::{FailedAttempt, SendError, describe_status};
-use crate::error::format_causes;
+use crate::error::chain_of_request;
 use crate::history::AttemptHistory;
 use crate::mirrors::is_loopback;
 use crate::stall::UploadWatch;
@@ -116,10 +117,12 @@ impl ClientBuilder {
     pub fn build(self) -> Result<Client> {
         let mut certificates = Vec::new();
         for path in &self.ca {
-            let unusable = |reason: String| Error::Tls { path: path.clone(), reason };
-            let pem = std::fs::read(path).map_err(|cause| unusable(cause.to_string()))?;
-            let found = reqwest::Certificate::from_pem_bundle(&pem)
-                .map_err(|cause| unusable(format!("not a PEM file: {}", format_causes(&cause))))?;
+            let unusable = |reason: Cause| Error::Tls { path: path.clone(), reason };
+            let pem = std::fs::read(path).map_err(|cause| unusable(cause.into()))?;
+            let found = reqwest::Certificate::from_pem_bundle(&pem).map_err(|cause| {
+                let text = format!("not a PEM file: {}", chain_of_request(&cause));
+                unusable(Cause::described(text, cause))
+            })?;
             if found.is_empty() {
                 return Err(unusable("it contains no PEM certificate".into()));
             }
@@ -141,7 +144,7 @@ impl ClientBuilder {
             let without_system = || builder().tls_certs_only(certificates.clone()).build();
             builder().build().or_else(|_| without_system()).map_err(|cause| Error::Setup {
                 what: "the HTTP client cannot be set up".into(),
-                cause: format_causes(&cause),
+                cause: Cause::described(chain_of_request(&cause), cause),
             })
         };
         Ok(Client {
@@ -335,7 +338,7 @@ fn classify_send_error(error: reqwest::Error, request: &HttpRequest) -> SendErro
         let host = request.url.host_str().unwrap_or_default().to_owned();
         return SendError::Final(Error::Untrusted { host, reason });
     }
-    let cause = format_causes(&error);
+    let cause = Cause::described(chain_of_request(&error), error);
     if is_final {
         return SendError::Final(Error::Request {
             method: request.method.to_string(),
@@ -349,11 +352,13 @@ fn classify_send_error(error: reqwest::Error, request: &HttpRequest) -> SendErro
 
 /// Why a server's certificate is not trusted, if that is what failed. Such a failure is final: it is
 /// the same at every attempt.
-fn find_certificate_error(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+fn find_certificate_error(
+    error: &(dyn std::error::Error + 'static),
+) -> Option<rustls::CertificateError> {
     let mut current = Some(error);
     while let Some(error) = current {
         if let Some(rustls::Error::InvalidCertificate(reason)) = error.downcast_ref() {
-            return Some(reason.to_string());
+            return Some(reason.clone());
         }
         // `io::Error::source` skips the inner error itself, which is the one that is looked for.
         current = match error.downcast_ref::<std::io::Error>().and_then(|io| io.get_ref()) {

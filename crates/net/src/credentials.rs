@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use docker_credential::{CredentialRetrievalError, DockerCredential};
+use types::Cause;
 
 use crate::{Error, Result};
 
@@ -28,9 +29,9 @@ impl Credential {
     /// a pull secret; `None` when it has none for the server. Credential helpers are not run: content
     /// from a cluster must not start programs on this machine.
     pub fn from_docker_config(content: &[u8], server: &str) -> Result<Option<Self>> {
-        let unreadable = |cause: String| Error::Credentials { server: server.to_owned(), cause };
+        let unreadable = |cause: Cause| Error::Credentials { server: server.to_owned(), cause };
         let mut config: serde_json::Value = serde_json::from_slice(content)
-            .map_err(|cause| unreadable(format!("it is not valid JSON: {cause}")))?;
+            .map_err(|cause| unreadable(Cause::about("it is not valid JSON", cause)))?;
         if let Some(map) = config.as_object_mut() {
             // credsStore and credHelpers name programs.
             map.retain(|key, _| key == "auths");
@@ -40,7 +41,7 @@ impl Credential {
             content.as_bytes(),
             server,
         ))
-        .map_err(|cause| unreadable(explain_failure(&cause, None)))
+        .map_err(|cause| unreadable(explain_failure(cause, None)))
     }
 
     /// The name, for messages; never the secret.
@@ -94,20 +95,20 @@ impl Credentials {
         // The first file that has a credential for the server counts, docker's before podman's.
         let all = self.file.as_ref().map_or_else(list_credential_files, |file| vec![file.clone()]);
         for path in all {
-            let unreadable = |cause: String| Error::Credentials {
-                server: server.to_owned(),
-                cause: format!("{}: {cause}", path.display()),
+            let unreadable = |cause: Cause| {
+                let text = format!("{}: {cause}", path.display());
+                Error::Credentials { server: server.to_owned(), cause: cause.with_text(text) }
             };
             let content = match std::fs::read(&path) {
                 Ok(content) => content,
                 // A file that exists but cannot be read is an error: going on without it would fail later
                 // with a 401 that nobody could explain.
                 Err(cause) if self.file.is_none() && is_optional(&path, &cause) => continue,
-                Err(cause) => return Err(unreadable(cause.to_string())),
+                Err(cause) => return Err(unreadable(cause.into())),
             };
             let result = docker_credential::get_credential_from_reader(content.as_slice(), server);
             if let Some(credential) = convert_credential(result).map_err(|cause| {
-                unreadable(explain_failure(&cause, find_helper_name(&content, server).as_deref()))
+                unreadable(explain_failure(cause, find_helper_name(&content, server).as_deref()))
             })? {
                 return Ok(Some(credential));
             }
@@ -167,8 +168,8 @@ fn convert_credential(
 }
 
 /// The library's reason in plain words, with the name of the helper, which the library leaves out.
-fn explain_failure(cause: &CredentialRetrievalError, helper: Option<&str>) -> String {
-    match (cause, helper) {
+fn explain_failure(cause: CredentialRetrievalError, helper: Option<&str>) -> Cause {
+    let text = match (&cause, helper) {
         (CredentialRetrievalError::HelperCommunicationError, Some(helper)) => {
             format!("the credential helper {helper} could not be run (is it in PATH?)")
         }
@@ -182,8 +183,10 @@ fn explain_failure(cause: &CredentialRetrievalError, helper: Option<&str>) -> St
         (CredentialRetrievalError::ConfigReadError, _) => {
             "it is not valid JSON in docker's format".to_owned()
         }
-        (other, _) => other.to_string(),
-    }
+        _ => return Cause::from_error(cause),
+    };
+    // Without the library's error: it may repeat what a helper printed, which may be a secret.
+    text.into()
 }
 
 /// The credential helper that a configuration names for a server: its own, or the default one.

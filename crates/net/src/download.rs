@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, header};
+use types::Cause;
 
 use crate::attempt::{FailedAttempt, SendError, describe_status};
 use crate::history::AttemptHistory;
@@ -64,7 +65,7 @@ impl Download {
                 Some(rest) => Ok(Some(rest)),
                 None => response.next_chunk().await,
             };
-            let failure = match next {
+            let failure: Cause = match next {
                 Ok(Some(chunk)) => {
                     self.position += chunk.len() as u64;
                     if self.size.is_some_and(|size| self.position > size) {
@@ -77,11 +78,12 @@ impl Download {
                     return Ok(Some(chunk));
                 }
                 Ok(None) if self.size.is_none() => return Ok(None),
-                Ok(None) => "the connection was closed early".to_owned(),
+                Ok(None) => "the connection was closed early".into(),
                 Err(cause) => cause,
             };
             self.response = None;
-            let cause = format!("{failure} at byte {}", self.position);
+            let text = format!("{failure} at byte {}", self.position);
+            let cause = failure.with_text(text);
             self.record_failure(FailedAttempt::from_cause(cause)).await?;
         }
     }

@@ -5,13 +5,15 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use types::Cause;
+
 /// One failed attempt of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequestAttempt {
     /// When it failed, counted from the start of the first attempt.
     pub after: Duration,
     /// Why it failed.
-    pub cause: String,
+    pub cause: Cause,
 }
 
 /// The next steps of errors that always have the same.
@@ -61,7 +63,7 @@ pub enum Error {
         /// The host.
         host: String,
         /// Why it is not trusted.
-        reason: String,
+        reason: rustls::CertificateError,
     },
     /// The credentials of docker's configuration could not be read.
     #[error(
@@ -71,7 +73,8 @@ pub enum Error {
         /// The registry.
         server: String,
         /// The reason.
-        cause: String,
+        #[source]
+        cause: Cause,
     },
     /// The server's content changed during a download, or its response to a range request is wrong.
     #[error("{url}: {reason}; {}", RUN_AGAIN)]
@@ -103,7 +106,8 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// Why it cannot be used.
-        reason: String,
+        #[source]
+        reason: Cause,
     },
     /// The client or the listener could not be set up.
     #[error("{what}: {cause}")]
@@ -111,7 +115,8 @@ pub enum Error {
         /// What was being set up.
         what: String,
         /// Why it failed.
-        cause: String,
+        #[source]
+        cause: Cause,
     },
 }
 
@@ -151,7 +156,7 @@ fn format_attempts(attempts: &[RequestAttempt]) -> String {
                 [.., last] => {
                     let seconds = last.after.as_secs_f32();
                     write!(f, " {} times in {seconds:.1} s", self.0.len())?;
-                    let mut previous: Option<&str> = None;
+                    let mut previous: Option<&Cause> = None;
                     for attempt in self.0 {
                         if previous != Some(&attempt.cause) {
                             write!(
@@ -176,21 +181,9 @@ fn format_detail(message: &str) -> String {
 }
 
 /// An error with all its causes on one line, each once: reqwest has the reason (`Connection refused`)
-/// three levels deep in its sources.
-pub(crate) fn format_causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = String::new();
-    let mut current = Some(error);
-    while let Some(error) = current {
-        let own = error.to_string();
-        // Skip levels that only repeat, and reqwest's own "error sending request for url (…)".
-        let is_noise = own.starts_with("error sending request") || own.starts_with("client error");
-        if !is_noise && !text.contains(&own) {
-            if !text.is_empty() {
-                text.push_str(": ");
-            }
-            text.push_str(&own);
-        }
-        current = error.source();
-    }
-    if text.is_empty() { error.to_string() } else { text }
+/// three levels deep in its sources, under levels that say nothing.
+pub(crate) fn chain_of_request(error: &(dyn std::error::Error + 'static)) -> String {
+    types::error_chain_without(error, |text| {
+        text.starts_with("error sending request") || text.starts_with("client error")
+    })
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures::stream::BoxStream;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use types::Cause;
 use url::Url;
 
-use crate::error::format_causes;
+use crate::error::chain_of_request;
 use crate::{Error, Result};
 
 /// A request. It can be sent several times, since its body can be opened again for each attempt.
@@ -187,13 +188,16 @@ impl HttpResponse {
         self.header("content-length")?.parse().ok()
     }
 
-    /// The next bytes of the body, or `None` at the end. The error is the cause as a text.
-    pub async fn next_chunk(&mut self) -> Result<Option<Bytes>, String> {
+    /// The next bytes of the body, or `None` at the end. The error is the cause alone; the caller knows the request.
+    pub async fn next_chunk(&mut self) -> Result<Option<Bytes>, Cause> {
         match tokio::time::timeout(self.idle, self.inner.chunk()).await {
             Ok(Ok(chunk)) => Ok(chunk),
             // The address of a redirect may contain a signature.
-            Ok(Err(error)) => Err(format_causes(&error.without_url())),
-            Err(_) => Err(format!("no data was received for {:?}", self.idle)),
+            Ok(Err(error)) => {
+                let error = error.without_url();
+                Err(Cause::described(chain_of_request(&error), error))
+            }
+            Err(_) => Err(format!("no data was received for {:?}", self.idle).into()),
         }
     }
 

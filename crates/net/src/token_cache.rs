@@ -81,9 +81,10 @@ impl TokenCache {
         // A credential helper is a program that may wait for a keyring.
         match tokio::task::spawn_blocking(move || credentials.find_credential(&name)).await {
             Ok(result) => result,
-            Err(cause) => {
-                Err(Error::Credentials { server: server.to_owned(), cause: cause.to_string() })
-            }
+            Err(cause) => Err(Error::Credentials {
+                server: server.to_owned(),
+                cause: types::Cause::from_error(cause),
+            }),
         }
     }
 

@@ -161,7 +161,7 @@ async fn fetch_token(
     let body = response.read_bytes(MOST_TOKEN_BYTES).await?;
     let answer: TokenResponse = serde_json::from_slice(&body).map_err(|cause| Error::Setup {
         what: format!("the token server {} returned no token", request.redacted_url()),
-        cause: cause.to_string(),
+        cause: cause.into(),
     })?;
     let token = if answer.token.is_empty() { answer.access_token } else { answer.token };
     if token.is_empty() {

@@ -4,6 +4,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use types::Cause;
+
 /// An error of a source or a target: a registry, the Hub, a chart repository, a local archive.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -94,7 +96,8 @@ pub enum Error {
         /// The file, folder or socket.
         path: PathBuf,
         /// What is wrong with it, and what would be right.
-        reason: String,
+        #[source]
+        reason: Cause,
     },
     /// Reading a local file failed.
     #[error("cannot read {what}: {cause}")]
@@ -120,7 +123,8 @@ pub enum Error {
         /// The archive, layer or file that is damaged.
         what: String,
         /// What does not match.
-        reason: String,
+        #[source]
+        reason: Cause,
     },
     /// A document or archive member exceeds the limit for its type, which bounds memory.
     #[error("{what} is too large: it has {size} bytes, and Gantry reads at most {most}")]
@@ -167,8 +171,9 @@ pub enum Error {
     Helm {
         /// The release's name.
         release: String,
-        /// helm's message.
-        message: String,
+        /// helm's message, or why it does not run.
+        #[source]
+        message: Cause,
     },
     /// helm cannot render a chart: the template fails, or a required value is missing.
     #[error(
@@ -177,8 +182,9 @@ pub enum Error {
     Render {
         /// The chart.
         chart: String,
-        /// helm's message.
-        message: String,
+        /// helm's message, or why it does not run.
+        #[source]
+        message: Cause,
     },
     /// A program that is needed is missing, too old, or failed.
     #[error("{program}: {reason}")]
@@ -186,7 +192,8 @@ pub enum Error {
         /// The program's name.
         program: String,
         /// The program's own message, or how to install it.
-        reason: String,
+        #[source]
+        reason: Cause,
     },
 }
 
@@ -202,11 +209,8 @@ impl Error {
 
     /// A document that another program wrote and that does not parse; `document` is its name in the
     /// message.
-    pub(crate) fn invalid_document(
-        document: impl Into<String>,
-        message: impl std::fmt::Display,
-    ) -> Self {
-        let (document, message) = (document.into(), message.to_string());
+    pub(crate) fn invalid_document(document: impl Into<String>, message: impl Into<Cause>) -> Self {
+        let (document, message) = (document.into(), message.into());
         Self::Document(types::Error::Document { document, line: 0, column: 0, message })
     }
 

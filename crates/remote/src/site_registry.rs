@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 
 use net::{Client, Credentials, Mirrors};
+use types::Cause;
 use types::config::UserConfig;
 use types::site::RegistryTarget;
 
@@ -69,7 +70,7 @@ impl RegistryConnection {
 /// A file that cannot be read or has no certificate.
 pub fn read_ca(registry: &RegistryTarget) -> Result<Option<String>> {
     let Some(file) = &registry.ca else { return Ok(None) };
-    let invalid = |message: String| {
+    let invalid = |message: Cause| {
         Error::Document(types::Error::Document {
             document: "registry.ca".to_owned(),
             line: 0,
@@ -79,9 +80,9 @@ pub fn read_ca(registry: &RegistryTarget) -> Result<Option<String>> {
     };
     let shown = file.display();
     let text = std::fs::read_to_string(file)
-        .map_err(|cause| invalid(format!("cannot read {shown}: {cause}")))?;
+        .map_err(|cause| invalid(Cause::about(format!("cannot read {shown}"), cause)))?;
     if !text.contains("-----BEGIN CERTIFICATE-----") {
-        return Err(invalid(format!("{shown} is not a PEM file with a certificate")));
+        return Err(invalid(format!("{shown} is not a PEM file with a certificate").into()));
     }
     Ok(Some(text))
 }

@@ -7,6 +7,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::rc::Rc;
 
 use tar::{EntryType, Header};
+use types::Cause;
 
 use crate::{Error, Result};
 
@@ -64,13 +65,13 @@ pub(crate) fn walk_tar(
         tar::Archive::new(LimitedReader { inner: reader, allowance: allowance.clone() });
     // Two empty blocks end a tar (POSIX.1, pax); what follows them is not read as members.
     archive.set_ignore_zeros(false);
-    let damaged = |cause: &io::Error| damaged_archive(name, cause);
-    let mut entries = archive.entries().map_err(|cause| damaged(&cause))?;
+    let damaged = |cause: io::Error| damaged_archive(name, cause);
+    let mut entries = archive.entries().map_err(|cause| damaged(cause))?;
     for _ in 0..MAX_MEMBERS {
         // `next` reads the headers: bounded. The content, which `visit` reads, is a stream.
         allowance.grant(MAX_HEADERS);
         let Some(entry) = entries.next() else { return Ok(()) };
-        let mut entry = entry.map_err(|cause| damaged(&cause))?;
+        let mut entry = entry.map_err(|cause| damaged(cause))?;
         allowance.grant(u64::MAX);
         let member = read_member(name, &entry)?;
         if visit(member, &mut entry)? == WalkControl::Stop {
@@ -78,7 +79,7 @@ pub(crate) fn walk_tar(
         }
         // `next` would skip the rest itself, but within the allowance of the headers.
         let mut buffer = vec![0; SKIP];
-        while entry.read(&mut buffer).map_err(|cause| damaged(&cause))? > 0 {}
+        while entry.read(&mut buffer).map_err(|cause| damaged(cause))? > 0 {}
     }
     Err(too_many_members(name))
 }
@@ -92,12 +93,12 @@ pub(crate) fn index_tar(
     let allowance = ReadAllowance::default();
     let mut archive =
         tar::Archive::new(LimitedReader { inner: reader, allowance: allowance.clone() });
-    let damaged = |cause: &io::Error| damaged_archive(name, cause);
-    let mut entries = archive.entries_with_seek().map_err(|cause| damaged(&cause))?;
+    let damaged = |cause: io::Error| damaged_archive(name, cause);
+    let mut entries = archive.entries_with_seek().map_err(|cause| damaged(cause))?;
     for _ in 0..MAX_MEMBERS {
         allowance.grant(MAX_HEADERS);
         let Some(entry) = entries.next() else { return Ok(()) };
-        let entry = entry.map_err(|cause| damaged(&cause))?;
+        let entry = entry.map_err(|cause| damaged(cause))?;
         visit(read_member(name, &entry)?)?;
     }
     Err(too_many_members(name))
@@ -125,7 +126,7 @@ fn read_member<R: Read>(name: &str, entry: &tar::Entry<'_, R>) -> Result<TarMemb
     let link = || {
         entry.link_name_bytes().map(|bytes| text(&bytes)).ok_or_else(|| Error::Damaged {
             what: name.to_owned(),
-            reason: format!("{} is a link without a target", text(&entry.path_bytes())),
+            reason: format!("{} is a link without a target", text(&entry.path_bytes())).into(),
         })
     };
     let kind = match member_type(entry.header()) {
@@ -140,7 +141,8 @@ fn read_member<R: Read>(name: &str, entry: &tar::Entry<'_, R>) -> Result<TarMemb
                 reason: format!(
                     "{} is a sparse file, which is not supported in images",
                     text(&entry.path_bytes())
-                ),
+                )
+                .into(),
             });
         }
         _ => TarMemberKind::Other,
@@ -163,17 +165,17 @@ fn member_type(header: &Header) -> EntryType {
     kind
 }
 
-fn damaged_archive(name: &str, cause: &io::Error) -> Error {
+fn damaged_archive(name: &str, cause: io::Error) -> Error {
     Error::Damaged {
         what: name.to_owned(),
-        reason: format!("it is not a complete tar archive: {cause}"),
+        reason: Cause::about("it is not a complete tar archive", cause),
     }
 }
 
 fn too_many_members(name: &str) -> Error {
     Error::Damaged {
         what: name.to_owned(),
-        reason: format!("it has more than {MAX_MEMBERS} members"),
+        reason: format!("it has more than {MAX_MEMBERS} members").into(),
     }
 }
 

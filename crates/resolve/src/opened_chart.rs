@@ -10,6 +10,7 @@ use chart::{HelmChart, OperatorRules, RenderError, values};
 use remote::helm;
 use remote::scratch::ScratchFolder;
 use serde_json::Value;
+use types::Cause;
 
 /// The longest values file that is read: far above any real one, and a bound on memory.
 const MAX_VALUES: u64 = 32 << 20;
@@ -35,7 +36,7 @@ impl OpenedChart {
     pub fn open(binary: helm::HelmBinary, given: helm::ReleaseSpec) -> remote::Result<Self> {
         let name = given.chart.display().to_string();
         let files = helm::read_chart_files(&given.chart)?;
-        let chart = HelmChart::read(files).map_err(|error| chart_error(&name, &error))?;
+        let chart = HelmChart::read(files).map_err(|error| chart_error(&name, error))?;
         let scratch = ScratchFolder::new("gantry-release-")?;
         let mut values = Value::Object(serde_json::Map::new());
         for file in &given.values {
@@ -92,8 +93,10 @@ impl OpenedChart {
     pub fn to_remote_error(&self, error: chart::Error) -> remote::Error {
         let chart = self.given.chart.display().to_string();
         match error {
-            chart::Error::Render { message } => remote::Error::Render { chart, message },
-            other => chart_error(&chart, &other),
+            chart::Error::Render { message } => {
+                remote::Error::Render { chart, message: message.into() }
+            }
+            other => chart_error(&chart, other),
         }
     }
 
@@ -101,7 +104,7 @@ impl OpenedChart {
     pub fn render(&self, overlay: Option<&str>) -> Result<String, RenderError> {
         let failed = |error: remote::Error| RenderError {
             message: match error {
-                remote::Error::Render { message, .. } => message,
+                remote::Error::Render { message, .. } => message.to_string(),
                 other => other.to_string(),
             },
         };
@@ -167,7 +170,7 @@ fn merge_values_with_helm(
         other => other,
     })?;
     let all = values::read_values("--set", &rendered)
-        .map_err(|error| chart_error(&given.chart.display().to_string(), &error))?;
+        .map_err(|error| chart_error(&given.chart.display().to_string(), error))?;
     Ok(all.get("values").cloned().unwrap_or_default())
 }
 
@@ -180,16 +183,18 @@ fn read_values_file(path: &PathBuf) -> remote::Result<Value> {
     }
     let text = fs::read_to_string(path).map_err(unreadable)?;
     values::read_values(&shown, &text).map_err(|error| match error {
-        chart::Error::File { reason, .. } => remote::Error::Local { path: path.clone(), reason },
-        chart::Error::InvalidYaml { fault, .. } => {
-            remote::Error::Local { path: path.clone(), reason: fault.to_string() }
+        chart::Error::File { reason, .. } => {
+            remote::Error::Local { path: path.clone(), reason: reason.into() }
         }
-        other => chart_error(&shown, &other),
+        chart::Error::InvalidYaml { fault, .. } => {
+            remote::Error::Local { path: path.clone(), reason: Cause::from_error(fault) }
+        }
+        other => chart_error(&shown, other),
     })
 }
 
-fn chart_error(chart: &str, error: &chart::Error) -> remote::Error {
-    remote::Error::Local { path: chart.into(), reason: error.to_string() }
+fn chart_error(chart: &str, error: chart::Error) -> remote::Error {
+    remote::Error::Local { path: chart.into(), reason: Cause::from_error(error) }
 }
 
 fn write_text(path: &Path, text: &str) -> remote::Result<()> {

@@ -4,7 +4,7 @@
 
 use serde::Deserialize as _;
 use serde_json::{Map, Value, json};
-use types::{Descriptor, Digest, Reference, Root, annotation, media_type};
+use types::{Cause, Descriptor, Digest, Reference, Root, annotation, media_type};
 
 /// The file that marks a folder as a layout.
 pub const MARKER: &str = "oci-layout";
@@ -54,14 +54,14 @@ impl LayoutIndex {
 
     /// Reads the document; `name` is what an error calls it.
     pub(crate) fn parse(name: &str, bytes: &[u8]) -> types::Result<Self> {
-        let error = |line: usize, column: usize, message: String| types::Error::Document {
+        let error = |line: usize, column: usize, message: Cause| types::Error::Document {
             document: name.to_owned(),
             line: line as u64,
             column: column as u64,
             message,
         };
         let mut document: Map<String, Value> = serde_json::from_slice(bytes)
-            .map_err(|e| error(e.line(), e.column(), format!("not a valid OCI index: {e}")))?;
+            .map_err(|e| error(e.line(), e.column(), Cause::about("not a valid OCI index", e)))?;
         if document.get("schemaVersion") != Some(&json!(2)) {
             return Err(error(0, 0, "not a valid OCI index: schemaVersion must be 2".into()));
         }

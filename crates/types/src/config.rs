@@ -40,7 +40,7 @@ impl UserConfig {
             document: name.to_owned(),
             line: 0,
             column: 0,
-            message,
+            message: message.into(),
         };
         for (host, endpoint) in &config.mirrors {
             if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Error, Platform, Reference, Result, media_type};
+use crate::{Cause, Digest, Error, Platform, Reference, Result, media_type};
 
 /// An OCI content descriptor (image-spec 1.1, descriptor.md). Unknown fields are dropped: a
 /// fetched manifest is never written again from this type, its own bytes are kept.
@@ -138,18 +138,23 @@ impl Manifest {
 
     /// Reads a manifest or an index. `name` is what an error calls it.
     pub fn parse(name: &str, bytes: &[u8]) -> Result<Self> {
-        let error = |line: usize, column: usize, message: String| Error::Document {
+        let error = |line: usize, column: usize, message: Cause| Error::Document {
             document: name.to_owned(),
             line: line as u64,
             column: column as u64,
             message,
         };
-        let manifest: Self = serde_json::from_slice(bytes)
-            .map_err(|e| error(e.line(), e.column(), format!("not a valid OCI manifest: {e}")))?;
+        let manifest: Self = serde_json::from_slice(bytes).map_err(|e| {
+            error(e.line(), e.column(), Cause::about("not a valid OCI manifest", e))
+        })?;
         // Docker's schema 1 (1.x registries) has no digest of its config and no sizes.
         if manifest.schema_version != 2 {
             let version = manifest.schema_version;
-            return Err(error(0, 0, format!("schema version {version} is not supported, only 2")));
+            return Err(error(
+                0,
+                0,
+                format!("schema version {version} is not supported, only 2").into(),
+            ));
         }
         Ok(manifest)
     }

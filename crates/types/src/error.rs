@@ -1,5 +1,7 @@
 //! The errors of this crate: a text that a person or another program wrote does not parse.
 
+use crate::Cause;
+
 /// A text that does not parse. Every variant names the text and says what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -11,7 +13,8 @@ pub enum Error {
         /// The text as it was given, cut to a printable length.
         text: String,
         /// Why it is not valid, and what to write instead.
-        reason: String,
+        #[source]
+        reason: Cause,
     },
     /// A document (gantry.yaml, gantry.lock, site.yaml, a manifest) does not parse.
     #[error("{document}{}: {message}", format_position(*line, *column))]
@@ -23,7 +26,8 @@ pub enum Error {
         /// Column, from 1; 0 when not known.
         column: u64,
         /// What is wrong; for an unknown key with the known key that is spelled most like it.
-        message: String,
+        #[source]
+        message: Cause,
     },
     /// Two different images would get the same name in the site's registry.
     #[error("{first} and {second} would both be pushed as {target}; {hint}")]
@@ -58,7 +62,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// Makes an [`Error::Invalid`]. The text is cut to 200 characters, so that hostile input cannot
     /// flood a terminal.
-    pub(crate) fn invalid_text(what: &'static str, text: &str, reason: impl Into<String>) -> Self {
+    pub(crate) fn invalid_text(what: &'static str, text: &str, reason: impl Into<Cause>) -> Self {
         const SHOWN: usize = 200;
         let shown: String = text.chars().take(SHOWN).collect();
         Self::Invalid { what, text: shown, reason: reason.into() }

@@ -6,6 +6,7 @@
 //! one of these types is always valid ("parse, don't validate").
 
 pub mod annotation;
+mod cause;
 pub mod config;
 pub mod descriptor;
 pub mod destination;
@@ -34,6 +35,7 @@ pub mod snapshot;
 mod text;
 pub mod yaml;
 
+pub use cause::{Cause, causes_of, error_chain, error_chain_without};
 pub use descriptor::{Descriptor, Index, Manifest, Root, RootKind};
 pub use digest::Digest;
 pub use duration::GoDuration;

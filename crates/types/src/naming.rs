@@ -156,7 +156,9 @@ impl FromStr for RegistryPrefix {
         if !path.is_empty() {
             // Any tag will do: only registry and path are checked here.
             Reference::new(registry, path, Some("x"), None).map_err(|error| match error {
-                Error::Invalid { reason, .. } => invalid(&reason),
+                Error::Invalid { reason, .. } => {
+                    Error::invalid_text("registry prefix", text, reason)
+                }
                 other => other,
             })?;
         }

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::lock::Blob;
-use crate::{Digest, Error, Reference, Result, RootKind};
+use crate::{Cause, Digest, Error, Reference, Result, RootKind};
 
 /// The version of the receipt format.
 pub const VERSION: u32 = 1;
@@ -62,7 +62,7 @@ impl Receipt {
             document: "receipt".into(),
             line: 0,
             column: 0,
-            message: cause.to_string(),
+            message: cause.into(),
         })?;
         text.push('\n');
         Ok(text)
@@ -70,14 +70,14 @@ impl Receipt {
 
     /// Reads a receipt. `name` is what errors call it.
     pub fn parse(name: &str, text: &str) -> Result<Self> {
-        let error = |line: usize, column: usize, message: String| Error::Document {
+        let error = |line: usize, column: usize, message: Cause| Error::Document {
             document: name.to_owned(),
             line: line as u64,
             column: column as u64,
             message,
         };
         let receipt: Self = serde_json::from_str(text).map_err(|cause| {
-            error(cause.line(), cause.column(), format!("not a valid receipt: {cause}"))
+            error(cause.line(), cause.column(), Cause::about("not a valid receipt", cause))
         })?;
         if receipt.version != VERSION {
             return Err(error(
@@ -86,7 +86,8 @@ impl Receipt {
                 format!(
                     "receipt version {} is not supported; this gantry reads version {VERSION}",
                     receipt.version
-                ),
+                )
+                .into(),
             ));
         }
         Ok(receipt)

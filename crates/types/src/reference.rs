@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::{Digest, Error, Result};
+use crate::{Cause, Digest, Error, Result};
 
 /// A full reference: `registry/repository[:tag][@digest]`.
 ///
@@ -99,7 +99,7 @@ impl Reference {
     }
 }
 
-fn invalid_reference(text: &str, reason: impl Into<String>) -> Error {
+fn invalid_reference(text: &str, reason: impl Into<Cause>) -> Error {
     Error::invalid_text("image reference", text, reason)
 }
 
@@ -120,7 +120,7 @@ impl FromStr for Reference {
                 Some(
                     digest
                         .parse::<Digest>()
-                        .map_err(|error| invalid_reference(text, error.to_string()))?,
+                        .map_err(|error| invalid_reference(text, Cause::from_error(error)))?,
                 ),
             ),
             None => (text, None),

@@ -54,7 +54,7 @@ pub fn rewrite_index(
         document: name.to_owned(),
         line: 0,
         column: 0,
-        message: cause.to_string(),
+        message: cause.into(),
     };
     let mut index: serde_json::Value = serde_json::from_slice(bytes).map_err(error)?;
     if let Some(manifests) = index.get_mut("manifests").and_then(|value| value.as_array_mut()) {

@@ -160,7 +160,7 @@ impl Site {
             document: name.to_owned(),
             line: 0,
             column: 0,
-            message,
+            message: message.into(),
         };
         if site.version != 1 {
             return Err(error(format!(

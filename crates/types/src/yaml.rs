@@ -10,7 +10,7 @@ use serde_json::Value;
 use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
 
-use crate::{Error, Result};
+use crate::{Cause, Error, Result};
 
 /// Reads one YAML document. `name` is what an error calls it, usually the path. Unknown keys,
 /// duplicate keys and wrong types are errors with line, column and what the value may be.
@@ -18,7 +18,7 @@ pub fn read_document<T: DeserializeOwned>(name: &str, text: &str) -> Result<T> {
     let options = serde_saphyr::options! { with_snippet: false };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let DocumentFault { line, column, message } = locate_fault(text, &error);
-        Error::Document { document: name.to_owned(), line, column, message }
+        Error::Document { document: name.to_owned(), line, column, message: message.into() }
     })
 }
 
@@ -49,6 +49,8 @@ pub struct DocumentFault {
     /// What is wrong, and what to write instead.
     pub message: String,
 }
+
+impl std::error::Error for DocumentFault {}
 
 impl fmt::Display for DocumentFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -294,7 +296,7 @@ fn print_document<T: Serialize>(
         document: "a document to write".into(),
         line: 0,
         column: 0,
-        message: error.to_string(),
+        message: Cause::from_error(error),
     })
 }
 

@@ -52,7 +52,7 @@ impl FromStr for PullPolicy {
         let all = [Self::Always, Self::IfNotPresent, Self::Never];
         let found = all.into_iter().find(|policy| policy.as_str() == text);
         found.ok_or_else(|| {
-            let reason = "expected Always, IfNotPresent or Never".to_owned();
+            let reason = "expected Always, IfNotPresent or Never".into();
             types::Error::Invalid {
                 what: "pull policy",
                 // Cut, so that a wrong argument cannot flood the terminal.

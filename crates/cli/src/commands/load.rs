@@ -171,7 +171,7 @@ pub(crate) fn run(context: &CommandContext, args: &LoadArgs) -> Result<()> {
         (None, None) => Ok(()),
         (Some(error), None) | (None, Some(error)) => Err(error),
         (Some(error), Some(other)) => {
-            context.ui.print_warning(other.message());
+            context.ui.print_warning(&other.message_with_causes());
             Err(error)
         }
     }

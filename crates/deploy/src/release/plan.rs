@@ -216,10 +216,10 @@ impl Deployer<'_> {
         match self.render_release(planned).await {
             Ok(revision) => Ok(ClusterRender::Done(revision)),
             Err(Error::Helm(remote::Error::Helm { release, message }))
-                if NO_KIND.iter().any(|text| message.contains(text)) =>
+                if NO_KIND.iter().any(|text| message.as_str().contains(text)) =>
             {
                 let cause = Error::Helm(remote::Error::Helm { release, message: message.clone() });
-                Ok(ClusterRender::KindsMissing { message, cause })
+                Ok(ClusterRender::KindsMissing { message: message.to_string(), cause })
             }
             Err(error) => Err(error),
         }

@@ -71,7 +71,8 @@ impl FromStr for NodePath {
         let invalid = |reason: &str| types::Error::Invalid {
             what: "node path",
             text: text.to_owned(),
-            reason: format!("{reason}; write node:///FOLDER[?selector=KEY=VALUE&namespace=NAME]"),
+            reason: format!("{reason}; write node:///FOLDER[?selector=KEY=VALUE&namespace=NAME]")
+                .into(),
         };
         let rest =
             text.strip_prefix(SCHEME).ok_or_else(|| invalid("it does not start with node://"))?;

@@ -84,11 +84,11 @@ pub async fn start_server_with_metrics(
     let tls = config.tls.as_ref().map(tls::build_acceptor).transpose()?;
     let listener = TcpListener::bind(config.listen).await.map_err(|cause| Error::Setup {
         what: format!("cannot listen on {}", config.listen),
-        cause: cause.to_string(),
+        cause: cause.into(),
     })?;
     let address = listener.local_addr().map_err(|cause| Error::Setup {
         what: format!("cannot listen on {}", config.listen),
-        cause: cause.to_string(),
+        cause: cause.into(),
     })?;
     let metrics = ServerMetrics::new(more);
     let service = wrap_router(router, &metrics);

@@ -11,6 +11,7 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
+use types::Cause;
 
 use crate::{Error, Result};
 
@@ -42,7 +43,7 @@ pub(super) fn build_acceptor(files: &TlsFiles) -> Result<TlsAcceptor> {
     };
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|cause| tls_file_error(&files.certificate, cause))?
+        .map_err(|cause| tls_file_error(&files.certificate, Cause::from_error(cause)))?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(resolver));
     // HTTP/2 first: clients then use one connection for all layers.
@@ -101,16 +102,16 @@ fn read_stamps(files: &TlsFiles) -> FileStamps {
 fn read_certified_key(files: &TlsFiles, provider: &CryptoProvider) -> Result<CertifiedKey> {
     let chain = CertificateDer::pem_file_iter(&files.certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|cause| tls_file_error(&files.certificate, cause))?;
+        .map_err(|cause| tls_file_error(&files.certificate, Cause::from_error(cause)))?;
     if chain.is_empty() {
-        return Err(tls_file_error(&files.certificate, "it contains no PEM certificate"));
+        return Err(tls_file_error(&files.certificate, "it contains no PEM certificate".into()));
     }
     let key = PrivateKeyDer::from_pem_file(&files.key)
-        .map_err(|cause| tls_file_error(&files.key, cause))?;
+        .map_err(|cause| tls_file_error(&files.key, Cause::from_error(cause)))?;
     CertifiedKey::from_der(chain, key, provider)
-        .map_err(|cause| tls_file_error(&files.certificate, cause))
+        .map_err(|cause| tls_file_error(&files.certificate, Cause::from_error(cause)))
 }
 
-fn tls_file_error(path: &Path, reason: impl ToString) -> Error {
-    Error::Tls { path: path.to_owned(), reason: reason.to_string() }
+fn tls_file_error(path: &Path, reason: Cause) -> Error {
+    Error::Tls { path: path.to_owned(), reason }
 }

@@ -56,7 +56,7 @@ impl ChartArchive {
 
 /// Finds `Chart.yaml` in an archive and parses it.
 fn read_metadata(what: &str, bytes: &[u8]) -> Result<ChartMetadata> {
-    let not_a_chart = |reason: &str| Error::Local { path: what.into(), reason: reason.to_owned() };
+    let not_a_chart = |reason: &str| Error::Local { path: what.into(), reason: reason.into() };
     let (compression, plain) = compression::decompress(Cursor::new(bytes))
         .map_err(|cause| Error::Read { what: what.to_owned(), cause })?;
     if compression != compression::Compression::Gzip {

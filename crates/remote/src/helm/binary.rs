@@ -6,6 +6,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use semver::Version;
+use types::Cause;
 
 use super::process::{self, DEADLINE, HelmStop};
 use super::version;
@@ -55,12 +56,15 @@ impl HelmBinary {
     pub fn locate() -> Result<Self> {
         match std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) {
             Some(path) => Self::at_path(Path::new(&path)),
-            None => Self::at_path(&find_on_path().ok_or_else(|| Error::Program {
-                program: "helm".into(),
-                reason: format!(
-                    "there is no `helm` on the PATH; install helm {OLDEST} or newer \
+            None => Self::at_path(&find_on_path().ok_or_else(|| {
+                Error::Program {
+                    program: "helm".into(),
+                    reason: format!(
+                        "there is no `helm` on the PATH; install helm {OLDEST} or newer \
                      (https://helm.sh/docs/intro/install), or set {VARIABLE} to its path"
-                ),
+                    )
+                    .into(),
+                }
             })?),
         }
     }
@@ -69,26 +73,31 @@ impl HelmBinary {
     pub fn at_path(path: &Path) -> Result<Self> {
         let next =
             format!("install helm {OLDEST} or newer, up to helm 4, or set {VARIABLE} to its path");
-        let unusable = |reason: String| {
-            let reason = format!("{reason}; {next}");
-            Error::Program { program: "helm".into(), reason }
+        let unusable = |reason: Cause| {
+            let text = format!("{reason}; {next}");
+            Error::Program { program: "helm".into(), reason: reason.with_text(text) }
         };
         let home = create_home()?;
         let shown = path.display();
         let mut command = process::isolated_command(path, home.path());
         command.args(["version", "--template", "{{.Version}}"]);
-        let output = process::run_command(command, DEADLINE, &HelmStop::default())
-            .map_err(|reason| unusable(format!("{shown}: {reason}")))?;
+        let output =
+            process::run_command(command, DEADLINE, &HelmStop::default()).map_err(|reason| {
+                let text = format!("{shown}: {reason}");
+                unusable(reason.with_text(text))
+            })?;
         let text = output.stdout.trim();
         let version =
             version::parse_lenient_version(text).filter(|_| output.success).ok_or_else(|| {
                 let said = if text.is_empty() { output.stderr.trim() } else { text };
-                unusable(format!("{shown} does not print a helm version, but {said:?}"))
+                unusable(format!("{shown} does not print a helm version, but {said:?}").into())
             })?;
         // A helm that is too new is refused as well: an option with another meaning would change a
         // lock.
         if version < OLDEST || version >= TOO_NEW {
-            return Err(unusable(format!("{shown} is helm {version}, which is not supported")));
+            return Err(unusable(
+                format!("{shown} is helm {version}, which is not supported").into(),
+            ));
         }
         Ok(Self { path: path.to_owned(), version })
     }
@@ -107,10 +116,11 @@ impl HelmBinary {
     /// is done, at most five minutes. [`Error::Render`] has helm's message.
     pub fn render_release(&self, release: &ReleaseSpec) -> Result<String> {
         let failed =
-            |message: String| Error::Render { chart: release.chart.display().to_string(), message };
+            |message: Cause| Error::Render { chart: release.chart.display().to_string(), message };
         let home = create_home()?;
         let mut command = process::isolated_command(&self.path, home.path());
-        command.args(template_arguments(release).map_err(|error| failed(error.to_string()))?);
+        command
+            .args(template_arguments(release).map_err(|error| failed(Cause::from_error(error)))?);
         let output =
             process::run_command(command, DEADLINE, &HelmStop::default()).map_err(failed)?;
         if !output.success {
@@ -118,7 +128,7 @@ impl HelmBinary {
             let message = message.strip_prefix("Error: ").unwrap_or(message);
             // Gantry has no such option.
             let message = message.strip_suffix(DEBUG_HINT).unwrap_or(message).trim_end();
-            return Err(failed(message.to_owned()));
+            return Err(failed(message.into()));
         }
         if !output.stderr.trim().is_empty() {
             tracing::debug!(chart = %release.chart.display(), "helm says: {}", output.stderr.trim());

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use semver::Version;
+use types::Cause;
 
 use super::binary::{HelmBinary, ReleaseSpec};
 use super::process::{self, DEADLINE, HelmStop};
@@ -73,7 +74,7 @@ impl HelmClient {
                 reason: format!(
                     "helm {version} is too old to deploy releases; install helm {OLDEST} or newer, or \
                      set GANTRY_HELM to its path"
-                ),
+                ).into(),
             });
         }
         Ok(Self { binary, kubeconfig: None, context: None, tether: vec![] })
@@ -152,7 +153,7 @@ impl HelmClient {
         // `--ignore-not-found` exists only in newer versions of helm, so the message is compared.
         match self.run_helm(name, arguments, hooks.deadline(), None, stop) {
             Ok(_) => Ok(true),
-            Err(Error::Helm { message, .. }) if message.contains(NOT_FOUND) => Ok(false),
+            Err(Error::Helm { message, .. }) if message.as_str().contains(NOT_FOUND) => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -226,7 +227,7 @@ impl HelmClient {
         post: Option<&PostRenderer>,
         stop: &HelmStop,
     ) -> Result<String> {
-        let failed = |message: String| Error::Helm { release: what.to_owned(), message };
+        let failed = |message: Cause| Error::Helm { release: what.to_owned(), message };
         let home = ScratchFolder::new("gantry-helm-")?;
         let program = self.binary.path();
         let mut command = match self.tether.split_first() {
@@ -246,7 +247,7 @@ impl HelmClient {
             let message = output.stderr.trim();
             // Warnings and lines of a post-renderer may precede helm's own error.
             let message = message.rsplit_once("Error: ").map_or(message, |(_, last)| last);
-            return Err(failed(message.to_owned()));
+            return Err(failed(message.to_owned().into()));
         }
         if !output.stderr.trim().is_empty() {
             tracing::debug!("helm on release {what}: {}", output.stderr.trim());

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use types::Cause;
 use types::Digest;
 use url::Url;
 
@@ -94,10 +95,11 @@ impl RepositoryIndex {
         let chart = format!("{name} in {}", redact_url(&self.url));
         let entry = version::choose_version(&chart, candidates, wanted)?;
         let version = entry.version.clone().unwrap_or_default();
-        let bad = |reason: String| {
+        let bad = |reason: Cause| {
+            let text = format!("{name} {version}: {reason}");
             Error::invalid_document(
                 format!("index.yaml of {}", redact_url(&self.url)),
-                format!("{name} {version}: {reason}"),
+                reason.with_text(text),
             )
         };
         // helm as well takes the first address only.
@@ -107,10 +109,10 @@ impl RepositoryIndex {
             None => None,
             Some(text) => Some(
                 Digest::from_hex(text.strip_prefix("sha256:").unwrap_or(text))
-                    .map_err(|error| bad(error.to_string()))?,
+                    .map_err(|error| bad(Cause::from_error(error)))?,
             ),
         };
-        let url = self.resolve_url(address).map_err(|error| bad(format!("{address}: {error}")))?;
+        let url = self.resolve_url(address).map_err(|error| bad(Cause::about(address, error)))?;
         Ok(RepositoryChart { name: name.to_owned(), version, url, digest })
     }
 

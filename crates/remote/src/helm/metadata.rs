@@ -125,7 +125,9 @@ impl ChartMetadata {
     /// Parses a `Chart.yaml` and checks name and version. `what` is the chart's name in errors.
     pub fn parse(what: &str, bytes: &[u8]) -> Result<Self> {
         let metadata: Self = yaml::parse_yaml(&format!("Chart.yaml of {what}"), bytes)?;
-        metadata.validate().map_err(|reason| Error::Local { path: what.into(), reason })?;
+        metadata
+            .validate()
+            .map_err(|reason| Error::Local { path: what.into(), reason: reason.into() })?;
         Ok(metadata)
     }
 

@@ -24,7 +24,8 @@ const MODE: u32 = 0o644;
 /// on the disk.
 pub fn package_chart(folder: &Path) -> Result<ChartArchive> {
     let what = folder.display().to_string();
-    let not_a_chart = |reason: String| Error::Local { path: folder.to_owned(), reason };
+    let not_a_chart =
+        |reason: String| Error::Local { path: folder.to_owned(), reason: reason.into() };
     let unreadable = |cause| Error::Read { what: what.clone(), cause };
     if !folder.join("Chart.yaml").is_file() {
         return Err(not_a_chart("it has no Chart.yaml, so it is not a Helm chart".into()));
@@ -93,12 +94,14 @@ fn list_packed_files(folder: &Path, rules: &HelmIgnoreRules, what: &str) -> Resu
             continue;
         }
         let path = relative(entry.path()).filter(|_| entry.file_type().is_file());
-        paths.push(path.ok_or_else(|| Error::Local {
+        paths.push(path.ok_or_else(|| {
+            Error::Local {
             path: what.into(),
             reason: format!(
                 "{} is not a regular file with a UTF-8 name; remove it, or list it in .helmignore",
                 entry.path().display()
-            ),
+            ).into(),
+        }
         })?);
     }
     Ok(paths)
@@ -136,6 +139,6 @@ fn check_dependencies(folder: &Path, metadata: &ChartMetadata, what: &str) -> Re
         reason: format!(
             "dependencies in Chart.yaml are missing in charts/: {}; run `helm dependency build {what}`",
             missing.join(", ")
-        ),
+        ).into(),
     })
 }

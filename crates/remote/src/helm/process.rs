@@ -10,6 +10,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use types::Cause;
+
 /// Value of `GOGC` for helm: how much garbage Go lets accumulate before it collects, in percent of
 /// the live heap (Go's default is 100). helm runs for a tenth of a second and spends a quarter of
 /// it on collecting. Measured: two concurrent renders of onyx take 92 ms instead of 129 ms;
@@ -94,21 +96,21 @@ pub(super) fn run_command(
     mut command: Command,
     most: Duration,
     stop: &HelmStop,
-) -> Result<HelmOutput, String> {
-    let mut child = command.spawn().map_err(|error| format!("it cannot be started: {error}"))?;
+) -> Result<HelmOutput, Cause> {
+    let mut child = command.spawn().map_err(|error| Cause::about("it cannot be started", error))?;
     let (sender, done) = mpsc::channel();
     // A thread for each pipe: a program that fills one of them while the other is read would hang.
     let stdout = child.stdout.take().map(|pipe| spawn_reader(pipe, MAX_RENDER, sender.clone()));
     let stderr = child.stderr.take().map(|pipe| spawn_reader(pipe, MAX_MESSAGE, sender));
     wait_for_pipes(&mut child, &done, most, stop)?;
     let status =
-        child.wait().map_err(|error| format!("its exit status cannot be read: {error}"))?;
+        child.wait().map_err(|error| Cause::about("its exit status cannot be read", error))?;
     let text = |pipe: Option<thread::JoinHandle<Vec<u8>>>| {
         pipe.and_then(|pipe| pipe.join().ok()).unwrap_or_default()
     };
     let (stdout, stderr) = (text(stdout), text(stderr));
     if stdout.len() as u64 > MAX_RENDER {
-        return Err(format!("its output exceeds {MAX_RENDER} bytes"));
+        return Err(format!("its output exceeds {MAX_RENDER} bytes").into());
     }
     Ok(HelmOutput {
         success: status.success(),

@@ -12,6 +12,7 @@ use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use serde::Deserialize;
 use serde_json::Value;
+use types::Cause;
 
 use super::process::MAX_RENDER;
 use crate::{Error, Result};
@@ -99,7 +100,7 @@ impl ReleaseStatus {
 impl ReleaseRevision {
     /// Parses a revision from the output of `helm … --output json`. `what` is its name in errors.
     pub fn parse(what: &str, json: &str) -> Result<Self> {
-        serde_json::from_str(json).map_err(|cause| damaged_record(what, &cause.to_string()))
+        serde_json::from_str(json).map_err(|cause| damaged_record(what, Cause::from_error(cause)))
     }
 
     /// Decodes a revision from a Secret's data under [`KEY`]. `what` is its name in errors.
@@ -117,7 +118,7 @@ pub fn replace_documents(
     change: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Option<Vec<u8>>> {
     let mut release: Value = serde_json::from_str(&unpack_record(what, data)?)
-        .map_err(|cause| damaged_record(what, &cause.to_string()))?;
+        .map_err(|cause| damaged_record(what, Cause::from_error(cause)))?;
     let manifest = release.get("manifest").and_then(Value::as_str).unwrap_or_default();
     let mut is_changed = false;
     let documents: Vec<String> = manifest
@@ -144,27 +145,26 @@ pub fn replace_documents(
     let packed = packed
         .write_all(release.to_string().as_bytes())
         .and_then(|()| packed.finish())
-        .map_err(|cause| damaged_record(what, &cause.to_string()))?;
+        .map_err(|cause| damaged_record(what, Cause::from_error(cause)))?;
     Ok(Some(STANDARD.encode(packed).into_bytes()))
 }
 
 /// Decodes base64 and gzip.
 fn unpack_record(what: &str, data: &[u8]) -> Result<String> {
-    let packed = STANDARD.decode(data).map_err(|cause| damaged_record(what, &cause.to_string()))?;
+    let packed =
+        STANDARD.decode(data).map_err(|cause| damaged_record(what, Cause::from_error(cause)))?;
     let mut text = String::new();
     GzDecoder::new(packed.as_slice())
         // A small Secret can unpack to gigabytes.
         .take(MAX_RENDER)
         .read_to_string(&mut text)
-        .map_err(|cause| damaged_record(what, &cause.to_string()))?;
+        .map_err(|cause| damaged_record(what, Cause::from_error(cause)))?;
     Ok(text)
 }
 
-fn damaged_record(what: &str, reason: &str) -> Error {
-    Error::Damaged {
-        what: what.to_owned(),
-        reason: format!("helm's record of the release cannot be read: {reason}"),
-    }
+fn damaged_record(what: &str, reason: Cause) -> Error {
+    let text = format!("helm's record of the release cannot be read: {reason}");
+    Error::Damaged { what: what.to_owned(), reason: reason.with_text(text) }
 }
 
 /// The release as helm writes it; only the fields that are read here.

@@ -61,7 +61,10 @@ impl ImageArchive {
             if cause.kind() == io::ErrorKind::StorageFull {
                 return unwritable(cause);
             }
-            Error::Damaged { what: name.clone(), reason: format!("it cannot be read: {cause}") }
+            Error::Damaged {
+                what: name.clone(),
+                reason: types::Cause::about("it cannot be read", cause),
+            }
         })?;
         Self::from_file(name, file)
     }
@@ -91,7 +94,8 @@ impl ImageArchive {
                                 "it is truncated: {} bytes are missing at the end of {}",
                                 member.offset.saturating_add(member.size) - length,
                                 member.path
-                            ),
+                            )
+                            .into(),
                         });
                     }
                     ImageArchiveEntry::Content { offset: member.offset, size: member.size }

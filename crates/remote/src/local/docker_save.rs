@@ -146,7 +146,7 @@ fn read_diff_ids(
                 "the image has {layers} layers, but its config {} lists {}; at most {MAX_LAYERS} are supported",
                 item.config,
                 diff_ids.len()
-            ),
+            ).into(),
         });
     }
     Ok(diff_ids)
@@ -175,7 +175,8 @@ fn import_layer(
                     what: what.to_owned(),
                     reason: format!(
                         "its content has digest {inside}, but the image's config lists {diff_id}"
-                    ),
+                    )
+                    .into(),
                 });
             }
             let gzip = compression == Compression::Gzip;
@@ -216,6 +217,6 @@ impl<R: Read> Read for DigestReader<R> {
 fn missing_member_error(archive: &ImageArchive, path: &str) -> Error {
     Error::Damaged {
         what: archive.name().to_owned(),
-        reason: format!("it lists {path}, but does not contain it"),
+        reason: format!("it lists {path}, but does not contain it").into(),
     }
 }

@@ -17,7 +17,7 @@ use store::Store;
 use store::progress::Progress;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixStream;
-use types::{Platform, Reference};
+use types::{Cause, Platform, Reference};
 
 use super::archive::ImageArchive;
 use super::image;
@@ -53,7 +53,7 @@ pub async fn import_image_from_engine(
     });
     taken
         .await
-        .map_err(|error| engine.engine_error(format!("the import was interrupted: {error}")))?
+        .map_err(|error| engine.engine_error(Cause::about("the import was interrupted", error)))?
 }
 
 struct ContainerEngine<'a> {
@@ -101,7 +101,7 @@ impl ContainerEngine<'_> {
         let mut body = answer.into_body();
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| {
-                self.engine_error(format!("the transfer was interrupted: {error}"))
+                self.engine_error(Cause::about("the transfer was interrupted", error))
             })?;
             if let Some(bytes) = frame.data_ref() {
                 file.write_all(bytes).await.map_err(unwritable)?;
@@ -125,30 +125,32 @@ impl ContainerEngine<'_> {
                 }
                 _ => "",
             };
-            self.engine_error(format!("{error}{hint}"))
+            self.engine_error(Cause::described(format!("{error}{hint}"), error))
         })?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
-            .map_err(|error| self.engine_error(error))?;
+            .map_err(|error| self.engine_error(Cause::from_error(error)))?;
         // Drives the connection until the body is read; its errors also show when reading the body.
         tokio::spawn(connection);
         let request = Request::get(path)
             // HTTP/1.1 requires a host; over a Unix socket its value has no meaning.
             .header(http::header::HOST, "docker")
             .body(Empty::<Bytes>::new())
-            .map_err(|error| self.engine_error(format!("{path}: {error}")))?;
+            .map_err(|error| self.engine_error(Cause::about(path, error)))?;
         tokio::time::timeout(patience, sender.send_request(request))
             .await
             .map_err(|_| {
-                self.engine_error(format!("it did not answer within {} s", patience.as_secs()))
+                self.engine_error(
+                    format!("it did not answer within {} s", patience.as_secs()).into(),
+                )
             })?
-            .map_err(|error| self.engine_error(error))
+            .map_err(|error| self.engine_error(Cause::from_error(error)))
     }
 
     /// Reads a response that must be small.
     async fn read_answer(&self, body: Incoming) -> Result<Bytes> {
         let collected = Limited::new(body, MAX_ANSWER).collect().await;
-        Ok(collected.map_err(|error| self.engine_error(error))?.to_bytes())
+        Ok(collected.map_err(|error| self.engine_error(Cause::from_boxed(error)))?.to_bytes())
     }
 
     /// The error for an unexpected status, with the beginning of the engine's message.
@@ -156,14 +158,12 @@ impl ContainerEngine<'_> {
         const SHOWN: usize = 300;
         let said = self.read_answer(body).await.unwrap_or_default();
         let said: String = String::from_utf8_lossy(&said).trim().chars().take(SHOWN).collect();
-        self.engine_error(format!("it answered {status}: {said}"))
+        self.engine_error(format!("it answered {status}: {said}").into())
     }
 
-    fn engine_error(&self, reason: impl std::fmt::Display) -> Error {
-        Error::Local {
-            path: self.socket.to_owned(),
-            reason: format!("the container engine cannot be used: {reason}"),
-        }
+    fn engine_error(&self, reason: Cause) -> Error {
+        let text = format!("the container engine cannot be used: {reason}");
+        Error::Local { path: self.socket.to_owned(), reason: reason.with_text(text) }
     }
 }
 

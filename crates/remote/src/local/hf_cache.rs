@@ -104,7 +104,7 @@ impl CachedModel {
                 what: tree.describe_path(&self.folder),
                 reason: format!(
                     "{revision} points to commit {commit}, whose snapshot is missing; download it again"
-                ),
+                ).into(),
             });
         }
         // Copies often lack refs/; with a single snapshot there is nothing to choose.
@@ -181,7 +181,7 @@ impl CachedModel {
                     what: tree.describe_path(&tree::join_paths(&folder, &file.path)),
                     reason: format!(
                         "its git id is {actual}, but its name in the cache is {promised}; download it again"
-                    ),
+                    ).into(),
                 });
             }
             files.push(tree::to_model_file(file.path, file.size, taken)?);

@@ -71,7 +71,7 @@ pub(super) fn put_blob(
 pub(super) fn damaged_source_error(what: &str, error: store::Error) -> Error {
     match error {
         store::Error::DigestMismatch { .. } | store::Error::SizeMismatch { .. } => {
-            Error::Damaged { what: what.to_owned(), reason: error.to_string() }
+            Error::Damaged { what: what.to_owned(), reason: types::Cause::from_error(error) }
         }
         other => other.into(),
     }

@@ -161,7 +161,7 @@ impl ImageLayout {
         if actual != *digest {
             return Err(Error::Damaged {
                 what,
-                reason: format!("its content has digest {actual}"),
+                reason: format!("its content has digest {actual}").into(),
             });
         }
         Ok(bytes)
@@ -193,7 +193,7 @@ impl ImageLayout {
     fn missing_blob_error(&self, digest: &Digest) -> Error {
         Error::Damaged {
             what: self.name.clone(),
-            reason: format!("it lists the blob {digest}, but does not contain it"),
+            reason: format!("it lists the blob {digest}, but does not contain it").into(),
         }
     }
 }
@@ -218,7 +218,7 @@ impl ImageImport<'_> {
         if depth >= MAX_DEPTH {
             return Err(Error::Damaged {
                 what: self.layout.name.clone(),
-                reason: format!("indexes are nested more than {MAX_DEPTH} deep"),
+                reason: format!("indexes are nested more than {MAX_DEPTH} deep").into(),
             });
         }
         let first = taken.len();
@@ -285,7 +285,8 @@ impl ImageImport<'_> {
             if size != blob.size {
                 return Err(Error::Damaged {
                     what,
-                    reason: format!("it has {size} bytes, but its manifest says {}", blob.size),
+                    reason: format!("it has {size} bytes, but its manifest says {}", blob.size)
+                        .into(),
                 });
             }
             imported_image::put_blob(

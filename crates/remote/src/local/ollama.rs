@@ -45,7 +45,7 @@ pub fn import_model_from_ollama_folder(
     if blobs.len() > MAX_LAYERS {
         return Err(Error::Damaged {
             what: folder.describe_path(&document),
-            reason: format!("it has more than {MAX_LAYERS} layers"),
+            reason: format!("it has more than {MAX_LAYERS} layers").into(),
         });
     }
     let mut wanted = Vec::with_capacity(blobs.len());
@@ -60,7 +60,8 @@ pub fn import_model_from_ollama_folder(
                 reason: format!(
                     "it has {size} bytes, but the manifest says {}; run `ollama pull {name}` again",
                     blob.size
-                ),
+                )
+                .into(),
             });
         }
         wanted.push(FileImport { path: file, size, hash: RequiredHash::Known(blob.digest) });

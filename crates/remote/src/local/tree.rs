@@ -104,7 +104,10 @@ pub(super) fn list_files(
     let mut open = vec![(String::new(), 0)];
     while let Some((below, depth)) = open.pop() {
         let path = join_paths(folder, &below);
-        let damaged = |reason: String| Error::Damaged { what: tree.describe_path(&path), reason };
+        let damaged = |reason: String| Error::Damaged {
+            what: tree.describe_path(&path),
+            reason: reason.into(),
+        };
         if depth > MAX_DEPTH {
             return Err(damaged(format!(
                 "folders are nested more than {MAX_DEPTH} deep; check for a loop of symbolic links"
@@ -163,7 +166,8 @@ pub(super) fn import_file(
             reason: format!(
                 "it had {} bytes and now has {size}: it was changed while it was read",
                 wanted.size
-            ),
+            )
+            .into(),
         });
     }
     let git = watched.git.map(GitBlobHasher::finish).transpose()?;

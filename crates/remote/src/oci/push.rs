@@ -270,7 +270,7 @@ impl RegistrySink {
             document: what.clone(),
             line: 0,
             column: 0,
-            message: cause.to_string(),
+            message: cause.into(),
         })?;
         let version = tag.digest_or_tag();
         let response =

@@ -155,7 +155,7 @@ impl RegistryClient {
                 document: what,
                 line: cause.line() as u64,
                 column: cause.column() as u64,
-                message: cause.to_string(),
+                message: cause.into(),
             })?;
         Ok(tags.tags.unwrap_or_default())
     }

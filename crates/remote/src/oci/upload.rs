@@ -200,8 +200,7 @@ impl<'a> BlobUpload<'a> {
             let (from, moved, told) = (Arc::clone(&from), Arc::clone(&moved), Arc::clone(&told));
             let mut position = offset;
             net::body::stream_reader(move || {
-                from.open_blob(&digest, offset..size)
-                    .map_err(|error| io::Error::other(error.to_string()))
+                from.open_blob(&digest, offset..size).map_err(|error| io::Error::other(error))
             })
             .inspect(move |chunk| {
                 position += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
@@ -259,17 +258,17 @@ impl UploadInterruptions {
     /// when the connection broke, when the registry had a fault of its own or lost the session (it
     /// was restarted), and when it miscounted over a cut, which shows in the digest at the end.
     fn record(&mut self, error: Error, offset: u64) -> Result<()> {
-        let cause = match &error {
+        let cause: types::Cause = match &error {
             Error::Net { cause: net::Error::Request { attempts, .. }, .. } => {
-                attempts.last().map(|attempt| attempt.cause.clone()).unwrap_or_default()
+                attempts.last().map_or_else(|| "".into(), |attempt| attempt.cause.clone())
             }
             Error::Net { cause: net::Error::Status { status: 404 | 416, message, .. }, .. } => {
-                format!("the upload was lost ({message})")
+                format!("the upload was lost ({message})").into()
             }
             Error::Net { cause: net::Error::Status { status: 400, message, .. }, .. }
                 if offset > 0 && message.contains("DIGEST_INVALID") =>
             {
-                format!("the resumed parts did not fit together ({message})")
+                format!("the resumed parts did not fit together ({message})").into()
             }
             _ => return Err(error),
         };

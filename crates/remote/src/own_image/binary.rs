@@ -83,7 +83,7 @@ fn printable_path(path: &[u8]) -> String {
 }
 
 pub(super) fn binary_error(path: &Path, reason: String) -> Error {
-    Error::Local { path: path.to_owned(), reason }
+    Error::Local { path: path.to_owned(), reason: reason.into() }
 }
 
 #[cfg(test)]

@@ -77,7 +77,7 @@ impl DocumentErrors<'_> {
             document: self.document.to_owned(),
             line: at.referenced.line(),
             column: at.referenced.column(),
-            message,
+            message: message.into(),
         }
     }
 

@@ -370,7 +370,8 @@ impl Lock {
                     "lock version {} is not supported; this gantry reads version {VERSION}, \
                      use the gantry that wrote the lock or run `gantry lock` again",
                     lock.version
-                ),
+                )
+                .into(),
             });
         }
         Ok(lock)

@@ -34,7 +34,7 @@ impl FromStr for ModelPushTarget {
             return Err(Error::Invalid {
                 what: "image for models",
                 text: text.to_owned(),
-                reason: "it needs a tag and no digest; write image://HOST/PATH:TAG".to_owned(),
+                reason: "it needs a tag and no digest; write image://HOST/PATH:TAG".into(),
             });
         }
         Ok(Self::Image(reference))

@@ -91,7 +91,7 @@ impl ImageFileSystem {
         if self.nodes.len() > MAX_NODES {
             return Err(Error::Damaged {
                 what: layer.to_owned(),
-                reason: format!("the image has more than {MAX_NODES} files"),
+                reason: format!("the image has more than {MAX_NODES} files").into(),
             });
         }
         let (folder, name) = member.path.rsplit_once('/').unwrap_or(("", &member.path));
@@ -116,7 +116,8 @@ impl ImageFileSystem {
         let Some(parent) = self.ensure_folder(folder) else {
             return Err(Error::Damaged {
                 what: layer.to_owned(),
-                reason: format!("the folder of {} leads to a loop of symbolic links", member.path),
+                reason: format!("the folder of {} leads to a loop of symbolic links", member.path)
+                    .into(),
             });
         };
         let kind = match member.kind {
@@ -143,7 +144,8 @@ impl ImageFileSystem {
                     reason: format!(
                         "{} is a hard link to {target}, which does not exist",
                         member.path
-                    ),
+                    )
+                    .into(),
                 })?
             }
             TarMemberKind::Other => FileNodeKind::Other,
