@@ -51,7 +51,7 @@ impl BundleFile {
     /// errors.
     pub fn from_data(path: &Path, data: &Arc<dyn ReadAt>) -> Result<Self> {
         let open = || {
-            let length = data.length().map_err(|cause| unreadable_fault(&cause))?;
+            let length = data.length().map_err(unreadable_fault)?;
             let document = read_document(&**data, length)?;
             let (end, index) = read_end_record_and_index(&**data, length)
                 .map_err(|fault| explain_fault(fault, length, document.as_ref()))?;
@@ -109,7 +109,7 @@ impl BundleFile {
             return Err(crate::document::invalid_document(
                 &self.path,
                 &crate::entry_name::entry_name(entry),
-                &reason,
+                reason,
             ));
         }
         self.read_entry(entry).map(Some)
@@ -140,7 +140,7 @@ fn read_document(
     if length < BLOCK {
         return Err(BundleFileFault::NotABundleFile);
     }
-    data.read_exact_at(&mut block, 0).map_err(|cause| unreadable_fault(&cause))?;
+    data.read_exact_at(&mut block, 0).map_err(unreadable_fault)?;
     let header = tar::Header::from_byte_slice(&block);
     if &*header.path_bytes() != VOLUME_NAME.as_bytes() || header.as_ustar().is_none() {
         // A damaged first block must not make it some other kind of file: the end record identifies
@@ -156,7 +156,7 @@ fn read_document(
         return Ok(None);
     }
     let mut bytes = vec![0; size as usize];
-    data.read_exact_at(&mut bytes, BLOCK).map_err(|cause| unreadable_fault(&cause))?;
+    data.read_exact_at(&mut bytes, BLOCK).map_err(unreadable_fault)?;
     Ok(serde_json::from_slice(&bytes).ok())
 }
 
@@ -172,8 +172,7 @@ fn read_end_record(data: &dyn ReadAt, length: u64) -> Result<EndRecord, BundleFi
         return Err(BundleFileFault::NoEnd);
     }
     let mut block = [0; BLOCK as usize];
-    data.read_exact_at(&mut block, length - END_FROM_END)
-        .map_err(|cause| unreadable_fault(&cause))?;
+    data.read_exact_at(&mut block, length - END_FROM_END).map_err(unreadable_fault)?;
     EndRecord::parse(&block, length)
 }
 
@@ -193,7 +192,7 @@ fn read_end_record_and_index(
     let header = end.index_offset.checked_sub(BLOCK).ok_or_else(|| wrong("it has no header"))?;
     // The length is bounded twice: by `MAX_INDEX`, and by the file itself.
     let mut bytes = vec![0; end.index_length as usize];
-    data.read_exact_at(&mut bytes, end.index_offset).map_err(|cause| unreadable_fault(&cause))?;
+    data.read_exact_at(&mut bytes, end.index_offset).map_err(unreadable_fault)?;
     if blake3::hash(&bytes) != end.index_hash {
         return Err(BundleFileFault::IndexDamaged);
     }
@@ -226,6 +225,6 @@ fn explain_fault(
     }
 }
 
-fn unreadable_fault(cause: &std::io::Error) -> BundleFileFault {
-    BundleFileFault::Unreadable { reason: cause.to_string() }
+fn unreadable_fault(cause: std::io::Error) -> BundleFileFault {
+    BundleFileFault::Unreadable { reason: cause.into() }
 }

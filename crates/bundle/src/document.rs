@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use types::Cause;
 
 use crate::tar_layout::pad_document;
 use crate::{BundleId, BundleName, Error, FORMAT, PackPlan, Result};
@@ -111,7 +112,7 @@ impl BundleManifest {
 
     /// The bytes of the manifest that is written next to the bundle files.
     pub fn encode(&self) -> Result<Vec<u8>> {
-        let mut bytes = serde_json::to_vec_pretty(self).map_err(|error| encoding_error(&error))?;
+        let mut bytes = serde_json::to_vec_pretty(self).map_err(encoding_error)?;
         bytes.push(b'\n');
         Ok(bytes)
     }
@@ -171,20 +172,17 @@ pub(crate) fn parse_document<T: serde::de::DeserializeOwned>(
     bytes: &[u8],
 ) -> Result<T> {
     serde_json::from_slice(bytes)
-        .map_err(|error| invalid_document(path, what, &format!("is not valid: {error}")))
+        .map_err(|error| invalid_document(path, what, Cause::about("is not valid", error)))
 }
 
-pub(crate) fn invalid_document(path: &Path, what: &str, reason: &str) -> Error {
+pub(crate) fn invalid_document(path: &Path, what: &str, reason: impl Into<Cause>) -> Error {
     Error::Document { path: path.to_owned(), document: what.into(), reason: reason.into() }
 }
 
 fn encode_json<T: Serialize>(value: &T) -> Result<Vec<u8>> {
-    serde_json::to_vec(value).map_err(|error| encoding_error(&error))
+    serde_json::to_vec(value).map_err(encoding_error)
 }
 
-fn encoding_error(error: &serde_json::Error) -> Error {
-    Error::Write {
-        what: "a document of the bundle".into(),
-        cause: std::io::Error::other(error.to_string()),
-    }
+fn encoding_error(error: serde_json::Error) -> Error {
+    Error::Write { what: "a document of the bundle".into(), cause: std::io::Error::other(error) }
 }

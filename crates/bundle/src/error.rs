@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use types::{ByteSize, Digest};
+use types::{ByteSize, Cause, Digest};
 
 /// An error of writing or reading a bundle.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +14,7 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// Why it cannot be read.
+        #[source]
         fault: BundleFileFault,
     },
     /// Some files of the bundle were not given.
@@ -63,7 +64,8 @@ pub enum Error {
         /// The document's name.
         document: String,
         /// What is wrong with it.
-        reason: String,
+        #[source]
+        reason: Cause,
     },
     /// Bytes of a bundle file are not those that were packed.
     #[error("{}: {entry} is damaged; copy the file again from an undamaged copy", path.display())]
@@ -205,7 +207,8 @@ pub enum BundleFileFault {
     #[error("cannot be read: {reason}")]
     Unreadable {
         /// The system's reason.
-        reason: String,
+        #[source]
+        reason: Cause,
     },
 }
 

@@ -1,5 +1,7 @@
 //! Errors of loading models into a cluster, one variant for each kind of next step.
 
+use types::Cause;
+
 use super::order::SeederFailureKind;
 
 /// An error of loading, listing or verifying models in a cluster.
@@ -14,7 +16,8 @@ pub enum Error {
         /// The claim, class, node or namespace.
         what: String,
         /// What is wrong with it.
-        why: String,
+        #[source]
+        why: Cause,
         /// What to do.
         next: String,
     },
@@ -79,7 +82,7 @@ impl Error {
     /// An [`Error::Input`]: what is wrong, and the next step.
     pub(super) fn invalid_input(
         what: impl Into<String>,
-        why: impl Into<String>,
+        why: impl Into<Cause>,
         next: impl Into<String>,
     ) -> Self {
         Self::Input { what: what.into(), why: why.into(), next: next.into() }

@@ -209,7 +209,7 @@ impl Seeder {
             "spec": {"selector": {"matchLabels": {SET: name}}, "template": pod}});
         let fault = "this is a bug in Gantry, please report it";
         let mut set: DaemonSet = from_value(set)
-            .map_err(|error| Error::invalid_input(path.to_string(), error.to_string(), fault))?;
+            .map_err(|error| Error::invalid_input(path.to_string(), error, fault))?;
         mark_as_own(&mut set.metadata, "seeder");
         if let Some(spec) = &mut set.spec {
             mark_as_own(spec.template.metadata.get_or_insert_default(), "seeder");

@@ -175,7 +175,7 @@ fn set_placement(pod: &mut Value, volume: &ClaimVolume, image: &SeederImage) {
 /// The pod as a typed object, marked as Gantry's own.
 pub(super) fn into_typed_pod(pod: Value, what: &str) -> Result<Pod> {
     let mut pod: Pod = from_value(pod).map_err(|error| {
-        Error::invalid_input(what, error.to_string(), "this is a bug in Gantry, please report it")
+        Error::invalid_input(what, error, "this is a bug in Gantry, please report it")
     })?;
     mark_as_own(&mut pod.metadata, PART);
     Ok(pod)

@@ -118,7 +118,7 @@ impl Source for RegistryBlobSource {
 fn to_io_error(error: net::Error) -> io::Error {
     let kind =
         if error.status() == Some(404) { io::ErrorKind::NotFound } else { io::ErrorKind::Other };
-    io::Error::new(kind, error.to_string())
+    io::Error::new(kind, error)
 }
 
 /// The reading end of a download.

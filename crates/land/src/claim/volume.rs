@@ -203,11 +203,7 @@ async fn build_claim(
     });
     let claim = from_value::<PersistentVolumeClaim>(claim);
     let mut claim = claim.map_err(|error| {
-        Error::invalid_input(
-            path.to_string(),
-            error.to_string(),
-            "this is a bug in Gantry, please report it",
-        )
+        Error::invalid_input(path.to_string(), error, "this is a bug in Gantry, please report it")
     })?;
     mark_as_own(&mut claim.metadata, "models");
     if let Some(spec) = &mut claim.spec {

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use types::Cause;
+
 /// An error of writing, listing or verifying models in a folder or a bucket.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -43,6 +45,7 @@ pub enum Error {
         /// What was read or written.
         path: PathBuf,
         /// The system's error.
+        #[source]
         cause: std::io::Error,
     },
     /// A folder does not exist.
@@ -99,7 +102,8 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// What is wrong in it.
-        reason: String,
+        #[source]
+        reason: Cause,
     },
 }
 

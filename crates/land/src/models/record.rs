@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use store::hash::sha256;
+use types::Cause;
 use types::Digest;
 use types::site::ModelLayout;
 
@@ -101,13 +102,13 @@ impl ModelRecord {
 
     fn read_record<P: ModelStorage + ?Sized>(place: &P, path: &Path) -> Result<Option<Self>> {
         let Some(bytes) = place.read_file(path)? else { return Ok(None) };
-        let broken = |reason: String| Error::Record { path: place.display_path(path), reason };
-        let record: Self = serde_json::from_slice(&bytes).map_err(|e| broken(e.to_string()))?;
+        let broken = |reason: Cause| Error::Record { path: place.display_path(path), reason };
+        let record: Self = serde_json::from_slice(&bytes).map_err(|e| broken(e.into()))?;
         if record.version != VERSION {
-            return Err(broken(format!(
-                "version {} is not known to this Gantry, only 1",
-                record.version
-            )));
+            let version = record.version;
+            return Err(broken(
+                format!("version {version} is not known to this Gantry, only 1").into(),
+            ));
         }
         Ok(Some(record))
     }
@@ -140,7 +141,7 @@ impl ModelRecord {
         let path = self.path();
         let mut text = serde_json::to_string_pretty(self).map_err(|cause| Error::Record {
             path: place.display_path(&path),
-            reason: cause.to_string(),
+            reason: cause.into(),
         })?;
         text.push('\n');
         place.write_file(&path, text.as_bytes())

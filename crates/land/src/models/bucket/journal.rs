@@ -185,7 +185,7 @@ impl UploadJournal {
         state.version = VERSION;
         let text = serde_json::to_vec(&state).map_err(|cause| Error::Record {
             path: self.bucket.display_path(&self.path),
-            reason: cause.to_string(),
+            reason: cause.into(),
         })?;
         let digest = store::hash::sha256(&text);
         self.bucket.put_object(&self.path, text.into(), digest).await?;

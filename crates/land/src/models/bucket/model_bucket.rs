@@ -127,7 +127,7 @@ impl ModelBucket {
         };
         if answer.meta.size > LONGEST {
             let reason = format!("it has {} bytes, more than any record", answer.meta.size);
-            return Err(Error::Record { path: self.display_path(path), reason });
+            return Err(Error::Record { path: self.display_path(path), reason: reason.into() });
         }
         answer.bytes().await.map(Some).map_err(self.request_error(path))
     }
