@@ -260,6 +260,12 @@ fn bad_input_is_told_before_anything_is_written() {
     fails(&[&to[..], &["--receipt", "gantry.lock"]].concat(), "gantry.lock");
     fails(&[&to[..], &["--sign", "gantry.lock"]].concat(), "not a secret key of minisign");
     fails(&["evidence", "verify", "none"], "none");
+    // The message does not say the cause, so it has a line or a key of its own.
+    fails(&["evidence", "verify", "none"], "\ncause: No such file or directory");
+    fails(
+        &["evidence", "verify", "none", "--output", "json"],
+        "\"causes\":[\"No such file or directory",
+    );
     fails(&["evidence", "verify", "gantry.lock", "--trust", "nonsense"], "not a public key");
     let encrypted = home.path().join("encrypted.key");
     let key =
