@@ -75,4 +75,17 @@ mod tests {
         assert!(error.contains("gantry models push BUNDLE-FILE… --to s3://"), "{error}");
         assert!("https://x".parse::<LoadTarget>().is_err());
     }
+
+    #[test]
+    fn a_target_is_shown_as_it_was_written_without_its_scheme() {
+        for (text, shown) in [
+            ("oci://registry.internal:5000/ai", "registry.internal:5000/ai"),
+            ("registry.internal:5000/ai", "registry.internal:5000/ai"),
+            ("dir:my store", "my store"),
+            ("/srv/store", "/srv/store"),
+            ("..", ".."),
+        ] {
+            assert_eq!(text.parse::<LoadTarget>().unwrap().to_string(), shown);
+        }
+    }
 }

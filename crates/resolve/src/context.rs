@@ -51,3 +51,22 @@ pub(crate) async fn run_blocking<T: Send + 'static>(
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_path_is_below_the_folder_of_the_input_unless_it_is_absolute_or_in_the_home_folder() {
+        let resolve = |base: &str, path: &str| resolve_path_from(Path::new(base), Path::new(path));
+        assert_eq!(resolve("site", "a/b.tar"), Path::new("site/a/b.tar"));
+        assert_eq!(resolve("site", "/srv/b.tar"), Path::new("/srv/b.tar"));
+        // Shown to users: without a `./` that they did not write.
+        assert_eq!(resolve(".", "a/b.tar"), Path::new("a/b.tar"));
+        let home = std::env::home_dir().unwrap();
+        assert_eq!(resolve("site", "~/models"), home.join("models"));
+        // A file that is called so, and another user's home.
+        assert_eq!(resolve("site", "~models"), Path::new("site/~models"));
+    }
+}

@@ -69,3 +69,34 @@ fn format_problems(problems: &[ResolveProblem]) -> String {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn make_problem(thing: &str, what: &str) -> ResolveProblem {
+        let cause = remote::Error::NotFound { what: what.into(), hint: String::new() };
+        ResolveProblem { thing: thing.into(), cause }
+    }
+
+    #[test]
+    fn a_problem_names_its_item_once() {
+        let named = make_problem("nginx:1", "nginx:1 at docker.io").to_string();
+        assert_eq!(named, "nginx:1 at docker.io does not exist");
+        let other = make_problem("nginx:1", "the manifest").to_string();
+        assert_eq!(other, "nginx:1: the manifest does not exist");
+    }
+
+    #[test]
+    fn one_problem_is_a_line_and_several_are_a_list() {
+        let problems = || vec![make_problem("a", "a"), make_problem("b", "b")];
+        let one = Error::Several(problems().split_off(1)).to_string();
+        assert_eq!(one, "b does not exist");
+        let two = Error::Several(problems()).to_string();
+        assert_eq!(
+            two,
+            "2 items of gantry.yaml cannot be resolved:\n  a does not exist\n  b does not exist"
+        );
+    }
+}

@@ -145,3 +145,110 @@ fn job_name(content: &LockedBlob<'_>) -> String {
         _ => content.owner.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::path::PathBuf;
+    use std::sync::Arc;
+
+    use net::{Client, Mirrors};
+    use store::hash::sha256;
+    use store::progress::SilentProgress;
+    use types::lock::{ImageOrigin, LockedImage, LockedManifest};
+    use types::{Platform, media_type};
+
+    use super::*;
+
+    fn make_world() -> (tempfile::TempDir, ResolveContext) {
+        let folder = tempfile::tempdir().unwrap();
+        let world = ResolveContext {
+            client: Client::builder().build().unwrap(),
+            mirrors: Mirrors::new(&[].into(), &[]).unwrap(),
+            store: Store::open(folder.path().join("store")).unwrap(),
+            base: PathBuf::from("."),
+            progress: Arc::new(SilentProgress),
+        };
+        (folder, world)
+    }
+
+    fn make_image(reference: &str, from: Option<ImageOrigin>, layer: &[u8]) -> LockedImage {
+        let manifest = LockedManifest {
+            digest: sha256(reference.as_bytes()),
+            size: 1,
+            media_type: media_type::OCI_MANIFEST.into(),
+            platform: Some(Platform::linux_amd64()),
+            config: None,
+            layers: vec![Blob { digest: sha256(layer), size: layer.len() as u64 }],
+        };
+        LockedImage {
+            reference: reference.parse().unwrap(),
+            digest: manifest.digest,
+            media_type: manifest.media_type.clone(),
+            size: 1,
+            platforms: vec![Platform::linux_amd64()],
+            from,
+            manifests: vec![manifest],
+            attached: vec![],
+            seen: vec![],
+        }
+    }
+
+    fn make_lock(images: Vec<LockedImage>) -> Lock {
+        let platforms = vec![Platform::linux_amd64()];
+        let name = "site".to_owned();
+        Lock {
+            version: types::lock::VERSION,
+            name,
+            platforms,
+            charts: vec![],
+            images,
+            models: vec![],
+            files: vec![],
+        }
+    }
+
+    fn make_snapshot_root(commit: char, revision: &str) -> Root {
+        let commit = commit.to_string().repeat(40);
+        let name = format!("huggingface.co/o/n:{commit}").parse().unwrap();
+        let manifest = Blob { digest: sha256(commit.as_bytes()), size: 1 };
+        Root::for_model(
+            &name,
+            manifest,
+            &"o/n".parse().unwrap(),
+            &commit.parse().unwrap(),
+            revision,
+        )
+    }
+
+    #[test]
+    fn what_only_this_machine_has_is_missing_and_what_a_registry_has_is_fetched() {
+        let (_folder, world) = make_world();
+        let archive = || Some(ImageOrigin::Archive("own.tar".into()));
+        let lock = make_lock(vec![
+            make_image("ghcr.io/a/b:1", None, b"shared"),
+            make_image("own:1", archive(), b"shared"),
+            make_image("own:2", archive(), b"own"),
+        ]);
+        let plan = plan_fetch(&world, &lock).unwrap();
+        let fetched: Vec<&str> = plan.remote.iter().map(|job| job.name.as_str()).collect();
+        assert!(fetched.iter().all(|name| *name == "ghcr.io/a/b:1"), "{fetched:?}");
+        let is_missing =
+            |bytes: &[u8]| plan.missing.iter().any(|blob| blob.digest == sha256(bytes));
+        assert!(is_missing(b"own") && is_missing(b"own:1"));
+        // The registry has this layer: it need not be made from the archive again.
+        assert!(!is_missing(b"shared"));
+        world.store.put_bytes(b"own").unwrap();
+        let plan = plan_fetch(&world, &lock).unwrap();
+        assert!(plan.missing.iter().all(|blob| blob.digest != sha256(b"own")));
+    }
+
+    #[test]
+    fn a_root_claims_a_branch_only_with_both_annotations() {
+        let root = make_snapshot_root('a', "main");
+        assert_eq!(claimed_branch(&root), Some(("o/n".into(), "main".into())));
+        let mut without = root;
+        without.descriptor.annotations.remove(annotation::MODEL_REVISION);
+        assert_eq!(claimed_branch(&without), None);
+    }
+}

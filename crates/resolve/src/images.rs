@@ -246,3 +246,87 @@ fn report_missing_platforms(
         ));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::charts::ChartImage;
+
+    fn make_chart(images: &[(&str, Confidence)]) -> ResolvedChart {
+        let digest = types::Digest::from_bytes([1; 32]);
+        let manifest = lock::LockedManifest {
+            digest,
+            size: 1,
+            media_type: String::new(),
+            platform: None,
+            config: None,
+            layers: vec![],
+        };
+        let image = |(reference, confidence): &(&str, Confidence)| ChartImage {
+            reference: reference.parse().unwrap(),
+            seen: ImageMention {
+                by: "shop".into(),
+                template: None,
+                object: None,
+                field: None,
+                values: vec![],
+            },
+            confidence: *confidence,
+        };
+        ResolvedChart {
+            locked: lock::LockedChart {
+                chart: "./shop".into(),
+                name: None,
+                requested: None,
+                version: "1.0.0".into(),
+                release: "shop".into(),
+                namespace: None,
+                reference: "charts.gantry/shop:1.0.0".parse().unwrap(),
+                manifest,
+            },
+            images: images.iter().map(image).collect(),
+        }
+    }
+
+    fn make_input(images: &str) -> Input {
+        let text = format!(
+            "version: 1\nname: site\nplatforms: [linux/amd64, linux/arm64]\nimages: {images}\n"
+        );
+        Input::parse("gantry.yaml", &text).unwrap()
+    }
+
+    #[test]
+    fn an_image_of_several_charts_is_looked_up_once_with_all_its_mentions() {
+        let charts = [
+            make_chart(&[("nginx:1", Confidence::Likely), ("a.site/x:1", Confidence::Likely)]),
+            make_chart(&[("docker.io/library/nginx:1", Confidence::Certain)]),
+        ];
+        let images = collect_images(&make_input("[]"), &charts);
+        let names: Vec<String> = images.iter().map(|image| image.reference.to_string()).collect();
+        assert_eq!(names, ["a.site/x:1", "docker.io/library/nginx:1"]);
+        assert_eq!((images[1].seen.len(), images[1].confidence), (2, Confidence::Certain));
+        assert_eq!(images[0].platforms.len(), 2);
+    }
+
+    #[test]
+    fn the_input_decides_on_source_and_platforms_of_an_image_that_a_chart_names_too() {
+        let input = make_input(
+            r#"[{image: "nginx:1", archive: own.tar, platforms: [linux/arm64]}, "busybox:1"]"#,
+        );
+        let images = collect_images(&input, &[make_chart(&[("nginx:1", Confidence::Likely)])]);
+        let nginx = &images[1];
+        assert_eq!(nginx.from, ImageSource::Archive(PathBuf::from("own.tar")));
+        assert_eq!(
+            nginx.platforms.iter().map(Platform::to_string).collect::<Vec<_>>(),
+            ["linux/arm64"]
+        );
+        let by: Vec<&str> = nginx.seen.iter().map(|seen| seen.by.as_str()).collect();
+        assert_eq!((by, nginx.confidence), (vec!["gantry.yaml", "shop"], Confidence::Certain));
+        // Platforms that are written with the image are all demanded, those of the whole input are not.
+        assert!(matches!(nginx.want, PlatformRequirement::All));
+        assert!(matches!(images[0].want, PlatformRequirement::Any));
+    }
+}

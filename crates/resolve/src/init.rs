@@ -136,4 +136,24 @@ mod tests {
         assert_eq!(input.charts[0].version.as_deref(), Some("1.2.3"));
         assert!(render_input("site", &[]).is_ok());
     }
+
+    #[test]
+    fn names_with_special_characters_read_back_as_they_were() {
+        let source = ChartSource::parse("https://charts.example/stable", Some("a: b # c")).unwrap();
+        let values = vec!["my values.yaml".to_owned(), "a\"b,c].yaml".to_owned()];
+        let chart = InitChart { source: source.clone(), version: Some(">=1.0 <2".into()), values };
+        let input = Input::parse("gantry.yaml", &render_input("site", &[chart]).unwrap()).unwrap();
+        let read = &input.charts[0];
+        assert_eq!(read.source, source);
+        assert_eq!(read.version.as_deref(), Some(">=1.0 <2"));
+        let values: Vec<_> = read.values.iter().map(|path| path.display().to_string()).collect();
+        assert_eq!(values, ["my values.yaml", "a\"b,c].yaml"]);
+    }
+
+    #[test]
+    fn a_local_chart_has_no_version_to_choose() {
+        let source = ChartSource::parse("./umbrella", None).unwrap();
+        let chart = InitChart { source, version: Some("1.0.0".into()), values: vec![] };
+        assert!(!render_chart_entry(&chart).contains("version:"));
+    }
 }

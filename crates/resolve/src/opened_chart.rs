@@ -204,3 +204,25 @@ fn write_text(path: &Path, text: &str) -> remote::Result<()> {
 fn write_error(path: &Path, cause: std::io::Error) -> remote::Error {
     remote::Error::Write { what: path.display().to_string(), cause }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_first_value_that_an_expression_overrides_is_named_by_its_path() {
+        let overlay = json!({"image": {"registry": "site", "tag": "1"}, "replicas": 2});
+        let found = |all: Value| first_difference(&overlay, &all, "");
+        assert_eq!(found(overlay.clone()), None);
+        let more =
+            json!({"image": {"registry": "site", "tag": "1", "own": true}, "replicas": 2, "x": 1});
+        assert_eq!(found(more), None);
+        let other = json!({"image": {"registry": "docker.io", "tag": "1"}, "replicas": 2});
+        assert_eq!(found(other), Some("image.registry".into()));
+        assert_eq!(found(json!({"image": "x", "replicas": 2})), Some("image".into()));
+        assert_eq!(found(json!({"replicas": 2})), Some("image".into()));
+    }
+}

@@ -164,3 +164,204 @@ fn model_names(model: &lock::LockedModel) -> Vec<String> {
     });
     names
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use store::hash::sha256;
+    use types::{Digest, media_type};
+
+    use super::*;
+
+    fn make_blob(bytes: &[u8]) -> Blob {
+        Blob { digest: sha256(bytes), size: bytes.len() as u64 }
+    }
+
+    fn make_manifest(layer: Blob) -> lock::LockedManifest {
+        lock::LockedManifest {
+            digest: Digest::from_bytes([1; 32]),
+            size: 1,
+            media_type: media_type::OCI_MANIFEST.into(),
+            platform: None,
+            config: None,
+            layers: vec![layer],
+        }
+    }
+
+    fn make_chart(source: &str) -> lock::LockedChart {
+        lock::LockedChart {
+            chart: source.into(),
+            name: None,
+            requested: Some("1.x".into()),
+            version: "1.2.3".into(),
+            release: "shop".into(),
+            namespace: None,
+            reference: "ghcr.io/org/charts/app:1.2.3".parse().unwrap(),
+            manifest: make_manifest(make_blob(b"chart")),
+        }
+    }
+
+    fn make_image(reference: &str, from: Option<lock::ImageOrigin>) -> lock::LockedImage {
+        lock::LockedImage {
+            reference: reference.parse().unwrap(),
+            digest: Digest::from_bytes([2; 32]),
+            media_type: media_type::OCI_MANIFEST.into(),
+            size: 1,
+            platforms: vec![Platform::linux_amd64()],
+            from,
+            manifests: vec![],
+            attached: vec![],
+            seen: vec![],
+        }
+    }
+
+    fn make_model(from: Option<lock::ModelOrigin>) -> lock::LockedModel {
+        let file = |path: &str, lfs| lock::LockedModelFile {
+            path: path.into(),
+            size: 7,
+            digest: sha256(path.as_bytes()),
+            git: sha256(path.as_bytes()).hex()[..40].parse().unwrap(),
+            lfs,
+        };
+        lock::LockedModel::Hub(lock::LockedHubModel {
+            hf: "BAAI/bge-m3".parse().unwrap(),
+            revision: "main".into(),
+            commit: "ab".repeat(20).parse().unwrap(),
+            include: vec![],
+            exclude: vec![],
+            from,
+            reference: format!("huggingface.co/baai/bge-m3:{}", "ab".repeat(20)).parse().unwrap(),
+            manifest: make_blob(b"manifest"),
+            config: make_blob(b"config"),
+            files: vec![file("config.json", false), file("model.safetensors", true)],
+        })
+    }
+
+    fn make_lock() -> Lock {
+        Lock {
+            version: lock::VERSION,
+            name: "site".into(),
+            platforms: vec![Platform::linux_amd64()],
+            charts: vec![make_chart("oci://ghcr.io/org/charts/app")],
+            images: vec![
+                make_image("nginx:1.25", None),
+                make_image("own:1", Some(lock::ImageOrigin::Archive("own.tar".into()))),
+            ],
+            models: vec![make_model(None)],
+            files: vec![],
+        }
+    }
+
+    fn make_store() -> (tempfile::TempDir, Store) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path().join("store")).unwrap();
+        (folder, store)
+    }
+
+    fn name(names: &[&str]) -> UpgradeSelection {
+        UpgradeSelection::Named(names.iter().map(|name| (*name).to_owned()).collect())
+    }
+
+    #[test]
+    fn an_image_stays_pinned_unless_it_comes_from_this_machine_or_for_other_platforms() {
+        let (lock, (_folder, store)) = (make_lock(), make_store());
+        let pins = LockPins::new(Some(&lock), &UpgradeSelection::Nothing, &store);
+        let amd64 = [Platform::linux_amd64()];
+        let nginx = "docker.io/library/nginx:1.25".parse().unwrap();
+        assert_eq!(pins.pinned_image(&nginx, &amd64), Some(&lock.images[0]));
+        assert_eq!(pins.pinned_image(&nginx, &[]), None);
+        assert_eq!(pins.pinned_image(&"own:1".parse().unwrap(), &amd64), None);
+        assert_eq!(pins.pinned_image(&"nginx:1.26".parse().unwrap(), &amd64), None);
+        let nothing = LockPins::new(None, &UpgradeSelection::Nothing, &store);
+        assert_eq!(nothing.pinned_image(&nginx, &amd64), None);
+    }
+
+    #[test]
+    fn an_image_of_docker_hub_is_upgraded_by_each_of_its_names() {
+        let (lock, (_folder, store)) = (make_lock(), make_store());
+        let nginx: Reference = "nginx:1.25".parse().unwrap();
+        let is_pinned = |upgrade: &UpgradeSelection| {
+            let pins = LockPins::new(Some(&lock), upgrade, &store);
+            assert_eq!(pins.find_unknown_names(), [""; 0], "{upgrade:?}");
+            pins.pinned_image(&nginx, &[Platform::linux_amd64()]).is_some()
+        };
+        for own in
+            ["nginx", "nginx:1.25", "docker.io/library/nginx", "docker.io/library/nginx:1.25"]
+        {
+            assert!(!is_pinned(&name(&[own])), "{own}");
+        }
+        assert!(is_pinned(&name(&["own:1", "shop", "BAAI/bge-m3"])));
+        assert!(!is_pinned(&UpgradeSelection::All));
+    }
+
+    #[test]
+    fn a_chart_is_pinned_only_while_its_archive_is_in_the_store() {
+        let (lock, (_folder, store)) = (make_lock(), make_store());
+        let pins = LockPins::new(Some(&lock), &UpgradeSelection::Nothing, &store);
+        let pinned = |requested| {
+            pins.pinned_chart("oci://ghcr.io/org/charts/app", None, requested).is_some()
+        };
+        // Gone from the store: nothing could be rendered.
+        assert!(!pinned(Some("1.x")));
+        store.put_bytes(b"chart").unwrap();
+        assert!(pinned(Some("1.x")));
+        assert!(!pinned(Some("2.x")) && !pinned(None));
+        assert!(
+            pins.pinned_chart("oci://ghcr.io/org/charts/app", Some("app"), Some("1.x")).is_none()
+        );
+    }
+
+    #[test]
+    fn a_chart_is_upgraded_by_its_source_its_release_or_its_reference() {
+        let (lock, (_folder, store)) = (make_lock(), make_store());
+        store.put_bytes(b"chart").unwrap();
+        for own in [
+            "oci://ghcr.io/org/charts/app",
+            "shop",
+            "ghcr.io/org/charts/app",
+            "ghcr.io/org/charts/app:1.2.3",
+        ] {
+            let upgrade = name(&[own]);
+            let pins = LockPins::new(Some(&lock), &upgrade, &store);
+            let pinned = pins.pinned_chart("oci://ghcr.io/org/charts/app", None, Some("1.x"));
+            assert_eq!((pinned, pins.find_unknown_names()), (None, vec![]), "{own}");
+        }
+    }
+
+    #[test]
+    fn a_model_from_this_machine_is_pinned_only_while_the_store_has_all_of_it() {
+        let (_folder, store) = make_store();
+        let mut lock = make_lock();
+        let is_pinned = |lock: &Lock| {
+            let pins = LockPins::new(Some(lock), &UpgradeSelection::Nothing, &store);
+            pins.pinned_model(|_| true).is_some()
+        };
+        // The documents of a model are made here, and not to be had from the Hub.
+        assert!(!is_pinned(&lock));
+        store.put_bytes(b"manifest").unwrap();
+        store.put_bytes(b"config").unwrap();
+        assert!(is_pinned(&lock));
+        lock.models = vec![make_model(Some(lock::ModelOrigin::Folder("./own".into())))];
+        assert!(!is_pinned(&lock));
+    }
+
+    #[test]
+    fn small_files_are_known_by_their_git_id_and_those_in_lfs_are_not() {
+        let (lock, (_folder, store)) = (make_lock(), make_store());
+        let pins = LockPins::new(Some(&lock), &UpgradeSelection::All, &store);
+        let known = pins.pinned_small_files(&"BAAI/bge-m3".parse().unwrap());
+        let git: GitId = sha256(b"config.json").hex()[..40].parse().unwrap();
+        let blob = Blob { digest: sha256(b"config.json"), size: 7 };
+        assert_eq!(known, HashMap::from([(git, blob)]));
+        assert!(pins.pinned_small_files(&"o/other".parse().unwrap()).is_empty());
+    }
+
+    #[test]
+    fn names_that_nothing_has_are_found_where_there_is_a_lock_to_look_in() {
+        let (lock, (_folder, store)) = (make_lock(), make_store());
+        let upgrade = name(&["nginx", "ngin", "bge-m3"]);
+        let unknown = LockPins::new(Some(&lock), &upgrade, &store).find_unknown_names();
+        assert_eq!(unknown, ["ngin", "bge-m3"]);
+        assert_eq!(LockPins::new(None, &upgrade, &store).find_unknown_names(), [""; 0]);
+    }
+}

@@ -142,8 +142,10 @@ fn split_array<const N: usize, T: AsRef<[u8]> + ?Sized>(bytes: &T) -> ([u8; N], 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::*;
+    use proptest::prelude::*;
     use store::hash::sha256;
+
+    use super::*;
 
     #[test]
     fn requests_and_answers_come_out_as_they_went_in() {
@@ -161,5 +163,42 @@ mod tests {
         assert_eq!(read_order(&mut bytes.as_slice()).unwrap(), b"{}");
         let endless = u32::MAX.to_be_bytes();
         assert!(read_order(&mut endless.as_slice()).is_err());
+    }
+
+    #[test]
+    fn an_order_that_is_cut_off_is_an_error_and_what_follows_it_is_left() {
+        let mut bytes = encode_order(b"{}").unwrap();
+        for end in 0..bytes.len() {
+            assert!(read_order(&mut &bytes[..end]).is_err(), "{end}");
+        }
+        bytes.extend_from_slice(b"next");
+        let mut reader = bytes.as_slice();
+        assert_eq!(read_order(&mut reader).unwrap(), b"{}");
+        assert_eq!(reader, b"next");
+    }
+
+    proptest! {
+        #[test]
+        fn every_request_reads_back(id: u32, digest: [u8; 32], start: u64, length: u32) {
+            let request = PieceRequest { id, digest: Digest::from_bytes(digest), start, length };
+            prop_assert_eq!(PieceRequest::parse(&request.to_bytes()), request);
+        }
+
+        #[test]
+        fn a_header_reads_back_or_is_refused_whatever_the_bytes_are(bytes: [u8; HEAD]) {
+            match PieceHeader::parse(&bytes) {
+                Ok(header) => {
+                    prop_assert!(header.length <= PIECE);
+                    prop_assert_eq!(header.to_bytes(), bytes);
+                }
+                Err(error) => prop_assert_eq!(error.kind(), io::ErrorKind::InvalidData),
+            }
+        }
+
+        #[test]
+        fn an_order_reads_back(json in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let bytes = encode_order(&json).unwrap();
+            prop_assert_eq!(read_order(&mut bytes.as_slice()).unwrap(), json);
+        }
     }
 }

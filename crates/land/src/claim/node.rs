@@ -349,4 +349,47 @@ mod tests {
             assert!(wrong.parse::<NodePath>().is_err(), "{wrong}");
         }
     }
+
+    #[test]
+    fn labels_and_namespace_are_read_in_any_order() {
+        let path: NodePath =
+            "node:///srv/models/?namespace=seed&selector=b=2,a=x=y".parse().unwrap();
+        assert_eq!(path.folder, "/srv/models");
+        assert_eq!(path.namespace.as_deref(), Some("seed"));
+        let labels = [("a", "x=y"), ("b", "2")].map(|(key, value)| (key.into(), value.into()));
+        assert_eq!(path.selector, labels.into());
+        assert_eq!(path.to_string(), "node:///srv/models?selector=a=x=y,b=2");
+    }
+
+    #[test]
+    fn each_refusal_says_how_a_node_path_is_written() {
+        for (text, reason) in [
+            ("/var/lib/models", "does not start with node://"),
+            ("node://var/lib", "its folder does not start with /"),
+            ("node:///var/lib/x?selector=gpu", "a term without ="),
+            ("node:///var/lib/x?selector", "an option other than selector and namespace"),
+            ("node:///usr", "belongs to the system"),
+            ("node:///proc/1/root", "belongs to the system"),
+            ("node:///var//x", "its folder leaves the repository"),
+        ] {
+            let error = text.parse::<NodePath>().unwrap_err().to_string();
+            assert!(error.contains(reason) && error.contains("write node:///FOLDER"), "{error}");
+        }
+        // Only whole names belong to the system.
+        assert!("node:///data/etc".parse::<NodePath>().is_ok());
+        assert!("node:///libs/models".parse::<NodePath>().is_ok());
+    }
+
+    #[test]
+    fn two_targets_never_share_a_daemon_set() {
+        let name = |text: &str| text.parse::<NodePath>().unwrap().daemon_set_name();
+        let names = [
+            name("node:///var/lib/models"),
+            name("node:///var/lib/models2"),
+            name("node:///var/lib/models?selector=gpu=yes"),
+        ];
+        assert!(names[0] != names[1] && names[0] != names[2] && names[1] != names[2], "{names:?}");
+        assert_eq!(names[0], name("node:///var/lib/models/"));
+        assert!(names.iter().all(|name| name.len() <= 63), "{names:?}");
+    }
 }

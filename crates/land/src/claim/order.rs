@@ -200,6 +200,7 @@ fn check_link_inside(link: &Path, to: &Path) -> Result<(), String> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::models::{FileContent, FolderIdentity, ModelFolder};
 
     #[test]
     fn nothing_of_an_order_leads_out_of_the_volume() {
@@ -218,5 +219,84 @@ mod tests {
         let line = serde_json::to_string(&event).unwrap();
         assert_eq!(line, r#"{"event":"progress","moved":1,"skipped":2}"#);
         assert_eq!(serde_json::from_str::<SeederEvent>(&line).unwrap(), event);
+    }
+
+    fn content(byte: u8) -> FileContent {
+        FileContent { digest: Digest::from_bytes([byte; 32]), size: 1 }
+    }
+
+    fn make_plan() -> ModelPlan {
+        ModelPlan {
+            name: "o/n@c".into(),
+            contents: [("m/blobs/x".into(), content(1))].into(),
+            folder: Some(ModelFolder {
+                path: "m/snapshots/c".into(),
+                files: [("a.txt".into(), content(2))].into(),
+                links: [("b.txt".into(), "../../blobs/x".into())].into(),
+                identity: FolderIdentity::Commit,
+            }),
+            pointers: vec![("m/refs/main".into(), b"c".to_vec())],
+        }
+    }
+
+    fn make_order(plans: Vec<ModelPlan>) -> SeederOrder {
+        let layout = ModelLayout::HfCache;
+        let task = SeederTask::Put { plans, layout, keep: Some(2), registry: None, over_api: true };
+        SeederOrder { folder: "team/models".into(), task }
+    }
+
+    #[test]
+    fn every_path_of_an_order_is_checked() {
+        assert_eq!(make_order(vec![make_plan()]).check_paths(), Ok(()));
+        let out = || PathBuf::from("../out");
+        let changes: [fn(&mut ModelPlan, PathBuf); 5] = [
+            |plan, out| plan.contents.extend([(out, content(3))]),
+            |plan, out| plan.pointers.push((out, vec![])),
+            |plan, out| plan.folder.as_mut().unwrap().path = out,
+            |plan, out| plan.folder.as_mut().unwrap().files.extend([(out, content(3))]),
+            |plan, out| plan.folder.as_mut().unwrap().links.extend([(out, "x".into())]),
+        ];
+        for (index, change) in changes.into_iter().enumerate() {
+            let mut plan = make_plan();
+            change(&mut plan, out());
+            // Behind a harmless one: not only the first plan is looked at.
+            let checked = make_order(vec![make_plan(), plan]).check_paths();
+            assert_eq!(
+                checked,
+                Err("the path ../out leads out of the volume".to_owned()),
+                "{index}"
+            );
+        }
+        let mut order = make_order(vec![]);
+        order.folder = "/etc".into();
+        assert!(order.check_paths().is_err());
+    }
+
+    #[test]
+    fn a_link_may_not_leave_the_volume_even_if_it_comes_back() {
+        let link = Path::new("m/snapshots/c/x");
+        assert!(check_link_inside(link, Path::new("../../../m/blobs/y")).is_ok());
+        assert!(check_link_inside(link, Path::new("../../../../models/m/blobs/y")).is_err());
+        let mut plan = make_plan();
+        plan.folder.as_mut().unwrap().links.insert("sub/z".into(), "../../../../../y".into());
+        assert!(make_order(vec![plan]).check_paths().is_err());
+    }
+
+    #[test]
+    fn a_pod_may_ask_for_the_blobs_of_its_order_and_for_no_others() {
+        let digests = make_order(vec![make_plan(), make_plan()]).digests();
+        assert_eq!(digests, [[1; 32], [2; 32]].map(Digest::from_bytes).into());
+        for task in [SeederTask::Verify, SeederTask::List] {
+            assert_eq!(SeederOrder { folder: String::new(), task }.digests(), BTreeSet::new());
+        }
+    }
+
+    #[test]
+    fn an_order_reads_back_as_it_was_sent() {
+        let order = make_order(vec![make_plan()]);
+        let text = serde_json::to_string(&order).unwrap();
+        assert_eq!(serde_json::from_str::<SeederOrder>(&text).unwrap(), order);
+        let unknown = text.replacen("\"folder\"", "\"more\":1,\"folder\"", 1);
+        assert!(serde_json::from_str::<SeederOrder>(&unknown).is_err(), "{unknown}");
     }
 }

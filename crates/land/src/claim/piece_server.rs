@@ -118,3 +118,78 @@ fn read_piece(
     reader.read_to_end(bytes).map_err(|error| words(&error))?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::ops::Range;
+
+    use store::hash::sha256;
+    use store::{Result, SourceReader};
+    use types::Root;
+
+    use super::*;
+
+    /// A source that has one blob.
+    struct OneBlob(&'static [u8]);
+
+    impl Source for OneBlob {
+        fn roots(&self) -> Result<Vec<Root>> {
+            Ok(vec![])
+        }
+
+        fn blob_size(&self, _: &Digest) -> Result<Option<u64>> {
+            Ok(Some(self.0.len() as u64))
+        }
+
+        fn open_blob(&self, _: &Digest, range: Range<u64>) -> Result<SourceReader> {
+            let piece = &self.0[range.start as usize..];
+            Ok(SourceReader::new(piece, range.end - range.start))
+        }
+    }
+
+    fn read(request: PieceRequest) -> std::result::Result<Vec<u8>, String> {
+        let mut bytes = b"head".to_vec();
+        let allowed = [sha256(b"content")].into();
+        read_piece(&OneBlob(b"content"), &allowed, request, &mut bytes).map(|()| bytes)
+    }
+
+    #[test]
+    fn a_piece_stands_behind_the_room_for_its_header() {
+        let request = PieceRequest { id: 1, digest: sha256(b"content"), start: 3, length: 2 };
+        assert_eq!(read(request), Ok(b"headte".to_vec()));
+    }
+
+    #[test]
+    fn a_pod_gets_nothing_that_is_not_in_its_order_and_no_piece_that_is_too_long() {
+        let right = PieceRequest { id: 1, digest: sha256(b"content"), start: 0, length: 7 };
+        for wrong in [
+            PieceRequest { digest: sha256(b"secret"), ..right },
+            PieceRequest { length: PIECE + 1, ..right },
+            PieceRequest { start: u64::MAX, ..right },
+        ] {
+            let error = read(wrong).unwrap_err();
+            assert!(error.starts_with("the pod asked for"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_reply_to_what_cannot_be_read_is_a_message_without_the_bytes_before_the_failure() {
+        let digest = sha256(b"content");
+        let (requests, queue) = mpsc::channel(1);
+        let (answers, mut ready) = mpsc::channel(1);
+        // Longer than the source has: the first seven bytes are read before it fails.
+        let request = PieceRequest { id: 9, digest, start: 0, length: 100 };
+        requests.blocking_send(request).unwrap();
+        drop(requests);
+        read_pieces(&OneBlob(b"content"), &[digest].into(), queue, &answers);
+        let reply = ready.try_recv().unwrap();
+        let header = PieceHeader::parse(reply[..HEAD].try_into().unwrap()).unwrap();
+        assert_eq!(
+            (header.id, header.is_piece, header.length as usize),
+            (9, false, reply.len() - HEAD)
+        );
+        let message = std::str::from_utf8(&reply[HEAD..]).unwrap();
+        assert!(message.contains("ends 93 bytes early"), "{message}");
+    }
+}

@@ -192,3 +192,92 @@ async fn assigns_user_ids(cluster: &Cluster, namespace: &str) -> Result<bool> {
     let annotations = found.and_then(|namespace| namespace.metadata.annotations);
     Ok(annotations.is_some_and(|annotations| annotations.contains_key(OPENSHIFT)))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use types::destination::ClaimFolder;
+
+    use super::*;
+
+    fn make_image() -> SeederImage {
+        SeederImage {
+            reference: "registry.site/gantry:1".into(),
+            pull_secret: Some("pull".into()),
+            node_selector: vec![("disk".into(), "ssd".into())],
+        }
+    }
+
+    fn make_volume(node: Option<&str>, consumer: Option<Value>) -> ClaimVolume {
+        ClaimVolume {
+            path: ClaimFolder { namespace: "ai".into(), name: "m".into(), folder: String::new() },
+            to_make: None,
+            node: node.map(str::to_owned),
+            consumer: consumer
+                .map(|spec| from_value(json!({"metadata": {}, "spec": spec})).unwrap()),
+        }
+    }
+
+    #[test]
+    fn a_seeders_name_is_a_host_name_and_tells_the_claim_and_the_use() {
+        assert_eq!(seeder_pod_name("models", VolumeUse::Write), "gantry-seed-models");
+        assert_eq!(seeder_pod_name("models", VolumeUse::Read), "gantry-verify-models");
+        let long = "x".repeat(52);
+        let names = ["a.b", "a.c", &long, &"x".repeat(51)]
+            .map(|claim| seeder_pod_name(claim, VolumeUse::Write));
+        let different: std::collections::BTreeSet<_> = names.iter().collect();
+        assert_eq!(different.len(), names.len());
+        assert!(names.iter().all(|name| name.len() <= 63 && !name.contains('.')), "{names:?}");
+        // The longest that fits as it is.
+        assert_eq!(names[3], format!("gantry-seed-{}", "x".repeat(51)));
+    }
+
+    #[test]
+    fn a_seeder_that_verifies_cannot_write_and_none_has_a_token_or_more_rights() {
+        for (usage, is_read_only) in [(VolumeUse::Read, true), (VolumeUse::Write, false)] {
+            let pod = build_base_pod(&make_image(), &json!({"emptyDir": {}}), usage);
+            let spec = &pod["spec"];
+            let container = &spec["containers"][0];
+            assert_eq!(container["volumeMounts"][0]["readOnly"], is_read_only);
+            assert_eq!(spec["automountServiceAccountToken"], false);
+            assert_eq!(container["securityContext"]["capabilities"]["drop"], json!(["ALL"]));
+            assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
+        }
+    }
+
+    #[test]
+    fn the_pull_secret_is_mounted_only_where_there_is_one() {
+        let names = |image: &SeederImage| {
+            let pod = build_base_pod(image, &json!({"emptyDir": {}}), VolumeUse::Write);
+            let volumes = pod["spec"]["volumes"].as_array().unwrap();
+            let names: Vec<_> =
+                volumes.iter().map(|v| v["name"].as_str().unwrap().to_owned()).collect();
+            (names.join(" "), pod["spec"]["imagePullSecrets"].clone())
+        };
+        let with = make_image();
+        assert_eq!(names(&with), ("models tmp pull".to_owned(), json!([{"name": "pull"}])));
+        let without = SeederImage { pull_secret: None, ..with };
+        assert_eq!(names(&without), ("models tmp".to_owned(), json!([])));
+    }
+
+    #[test]
+    fn a_seeder_goes_to_the_node_of_the_pod_that_has_the_claim_else_where_its_selector_says() {
+        let toleration = json!([{"key": "gpu", "operator": "Exists"}]);
+        let consumer =
+            json!({"containers": [], "nodeSelector": {"zone": "a"}, "tolerations": toleration});
+        let place = |node| {
+            let mut pod = json!({"spec": {}});
+            set_placement(&mut pod, &make_volume(node, Some(consumer.clone())), &make_image());
+            pod["spec"].take()
+        };
+        let bound = place(Some("node7"));
+        let terms = "/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms";
+        let field = bound.pointer(&format!("{terms}/0/matchFields/0")).unwrap();
+        assert_eq!(field, &json!({"key": "metadata.name", "operator": "In", "values": ["node7"]}));
+        assert_eq!(bound["nodeSelector"], json!({"disk": "ssd"}));
+        let free = place(None);
+        assert_eq!(free["affinity"], Value::Null);
+        assert_eq!(free["nodeSelector"], json!({"zone": "a", "disk": "ssd"}));
+        assert_eq!((&bound["tolerations"], &free["tolerations"]), (&toleration, &toleration));
+    }
+}

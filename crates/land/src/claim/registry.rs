@@ -248,3 +248,66 @@ impl Source for FallbackSource {
         Ok(reader)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use store::hash::sha256;
+
+    use super::*;
+
+    /// A source that has one blob.
+    struct OneBlob;
+
+    impl Source for OneBlob {
+        fn roots(&self) -> Result<Vec<Root>> {
+            Ok(vec![])
+        }
+
+        fn blob_size(&self, _: &Digest) -> Result<Option<u64>> {
+            Ok(Some(4))
+        }
+
+        fn open_blob(&self, _: &Digest, range: Range<u64>) -> Result<SourceReader> {
+            Ok(SourceReader::new(&b"blob"[range.start as usize..], range.end - range.start))
+        }
+    }
+
+    #[test]
+    fn a_registry_that_cannot_be_asked_is_told_once_and_the_bytes_come_over_the_api() {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let notify = Arc::clone(&told);
+        let notify: Arc<dyn Fn(String) + Send + Sync> =
+            Arc::new(move |note| notify.lock().unwrap().push(note));
+        let broken = Some(Err("no certificate".to_owned()));
+        let source = FallbackSource::new(broken, Some(Box::new(OneBlob)), notify).unwrap();
+        let digest = sha256(b"blob");
+        // Nothing is moved for an empty range, so it says nothing about the way.
+        source.open_blob(&digest, 2..2).unwrap();
+        assert_eq!(source.taken_route(), TransferRoute::None);
+        for _ in 0..2 {
+            source.open_blob(&digest, 0..4).unwrap();
+        }
+        assert_eq!(source.taken_route(), TransferRoute::Api);
+        let told = told.lock().unwrap();
+        assert_eq!(told.len(), 1);
+        assert!(told[0].contains("no certificate"), "{told:?}");
+    }
+
+    #[test]
+    fn without_any_way_there_is_an_error_before_a_blob_is_asked_for() {
+        let broken = Some(Err("no certificate".to_owned()));
+        let source = FallbackSource::new(broken, None, Arc::new(|_| {})).map(drop);
+        assert_eq!(source, Err("no certificate".to_owned()));
+    }
+
+    #[test]
+    fn bytes_from_both_ways_are_told_as_both() {
+        let source = FallbackSource::new(None, Some(Box::new(OneBlob)), Arc::new(|_| {})).unwrap();
+        assert!(source.record_route(TransferRoute::Registry));
+        assert!(!source.record_route(TransferRoute::Registry));
+        assert_eq!(source.taken_route(), TransferRoute::Registry);
+        source.open_blob(&sha256(b"blob"), 0..1).unwrap();
+        assert_eq!(source.taken_route(), TransferRoute::Both);
+    }
+}

@@ -216,3 +216,54 @@ fn is_default_class(class: &StorageClass) -> bool {
     let annotations = class.metadata.annotations.as_ref();
     annotations.and_then(|all| all.get(DEFAULT_CLASS)).is_some_and(|value| value == "true")
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn make_path() -> ClaimFolder {
+        ClaimFolder { namespace: "ai".into(), name: "models".into(), folder: String::new() }
+    }
+
+    fn check(claim: cluster::objects::serde_json::Value) -> Result<()> {
+        check_usable(&make_path(), &from_value(claim).unwrap())
+    }
+
+    #[test]
+    fn a_claim_that_no_pod_could_write_to_is_refused_with_a_next_step() {
+        for (claim, reason) in [
+            (
+                json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}),
+                "is being deleted; wait",
+            ),
+            (json!({"metadata": {}, "status": {"phase": "Lost"}}), "is Lost; its volume"),
+            (
+                json!({"metadata": {}, "spec": {"volumeMode": "Block"}}),
+                "volumeMode is Block; models need",
+            ),
+        ] {
+            let error = check(claim).unwrap_err().to_string();
+            assert!(error.contains("pvc://ai/models") && error.contains(reason), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_claim_that_waits_for_its_first_pod_is_usable() {
+        let pending = json!({"metadata": {}, "spec": {"volumeMode": "Filesystem"}, "status": {"phase": "Pending"}});
+        assert!(check(pending).is_ok());
+        assert!(check(json!({"metadata": {}})).is_ok());
+    }
+
+    #[test]
+    fn only_the_annotation_with_the_value_true_makes_a_class_the_default() {
+        let class = |annotations| {
+            let class = json!({"metadata": {"annotations": annotations}, "provisioner": "p"});
+            is_default_class(&from_value(class).unwrap())
+        };
+        assert!(class(json!({DEFAULT_CLASS: "true"})));
+        assert!(!class(json!({DEFAULT_CLASS: "false"})));
+        assert!(!class(json!({"other": "true"})));
+        assert!(!class(json!(null)));
+    }
+}

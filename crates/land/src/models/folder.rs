@@ -148,3 +148,95 @@ fn hash_file(path: &Path, advance: &mut dyn FnMut(u64)) -> Result<Digest> {
         advance(read as u64);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::collections::BTreeMap;
+
+    use store::hash::sha256;
+    use types::site::ModelLayout;
+
+    use super::super::plan::FolderIdentity;
+    use super::super::record::RecordedFile;
+    use super::*;
+
+    fn make_content(bytes: &[u8]) -> FileContent {
+        FileContent { digest: sha256(bytes), size: bytes.len() as u64 }
+    }
+
+    fn make_record(path: &str, content: FileContent, modified: u64) -> ModelRecord {
+        let file = RecordedFile { digest: content.digest, size: content.size, modified };
+        ModelRecord {
+            version: 1,
+            name: "o/n@1".into(),
+            layout: ModelLayout::Flat,
+            folder: None,
+            files: [(PathBuf::from(path), file)].into(),
+            links: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn a_file_is_right_by_its_content_and_wrong_by_its_length_or_kind() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("x"), "good").unwrap();
+        fs::create_dir(root.path().join("folder")).unwrap();
+        let folder = fs::metadata(root.path().join("folder")).unwrap().len();
+        let state =
+            |path: &str, content| file_state(root.path(), Path::new(path), content, &[]).unwrap();
+        assert_eq!(state("x", make_content(b"good")), FileState::Right);
+        assert_eq!(state("x", make_content(b"evil")), FileState::Wrong);
+        assert_eq!(state("x", make_content(b"longer")), FileState::Wrong);
+        assert_eq!(state("y", make_content(b"good")), FileState::Missing);
+        let of_its_length = FileContent { size: folder, ..make_content(b"good") };
+        assert_eq!(state("folder", of_its_length), FileState::Wrong);
+    }
+
+    #[test]
+    fn a_recorded_file_is_hashed_again_only_when_its_time_or_digest_differs() {
+        let root = tempfile::tempdir().unwrap();
+        // Not what the record says: only hashing it would show that.
+        fs::write(root.path().join("x"), "evil").unwrap();
+        let modified = root.path().file_stat(Path::new("x")).unwrap().unwrap().modified;
+        let good = make_content(b"good");
+        let state = |record| file_state(root.path(), Path::new("x"), good, &[record]).unwrap();
+        assert_eq!(state(make_record("x", good, modified)), FileState::Right);
+        assert_eq!(state(make_record("x", good, modified - 1)), FileState::Wrong);
+        assert_eq!(state(make_record("y", good, modified)), FileState::Wrong);
+        assert_eq!(state(make_record("x", make_content(b"evil"), modified)), FileState::Wrong);
+    }
+
+    #[test]
+    fn files_that_are_no_part_of_the_model_are_found_at_any_depth() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("a/b")).unwrap();
+        for path in ["known", "a/known", "a/b/strange"] {
+            fs::write(root.path().join(path), "").unwrap();
+        }
+        std::os::unix::fs::symlink("known", root.path().join("link")).unwrap();
+        let content = make_content(b"");
+        let mut folder = ModelFolder {
+            path: PathBuf::new(),
+            files: [("known".into(), content), ("a/known".into(), content)].into(),
+            links: [("link".into(), "known".into())].into(),
+            identity: FolderIdentity::Model,
+        };
+        let strange = root.path().join("a/b/strange");
+        assert_eq!(find_foreign_files(root.path(), &folder).unwrap(), [strange].into());
+        folder.links.clear();
+        assert_eq!(find_foreign_files(root.path(), &folder).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_plain_file_and_a_missing_one_are_no_links() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("x"), "").unwrap();
+        std::os::unix::fs::symlink("nowhere", root.path().join("link")).unwrap();
+        let target = |path: &str| root.path().link_target(Path::new(path)).unwrap();
+        assert_eq!((target("x"), target("y")), (None, None));
+        assert_eq!(target("link"), Some(PathBuf::from("nowhere")));
+        assert_eq!(root.path().read_file(Path::new("y")).unwrap(), None);
+        assert_eq!(root.path().list_files(Path::new("y")).unwrap(), [""; 0].map(PathBuf::from));
+    }
+}

@@ -344,3 +344,124 @@ impl Source for ModelImage {
         Ok(SourceReader::new(layer.open_range(&self.source, start..end), end - start))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::Value;
+    use store::progress::SilentProgress;
+    use types::site::ModelLayout;
+
+    use super::super::test_source::{COMMIT, MemorySource};
+    use super::super::{ModelSelection, plan_models};
+    use super::*;
+
+    /// A source with two models, and their plans.
+    fn make_plans(layout: ModelLayout) -> (Arc<dyn Source>, Vec<ModelPlan>) {
+        let mut source = MemorySource::default();
+        let large = vec![7; LARGE as usize];
+        let long = format!("{}/tokenizer.json", "deep/".repeat(30));
+        source.add_model("o/a", COMMIT, None, &[("config.json", b"{}"), ("m.safetensors", &large)]);
+        source.add_model("o/b", COMMIT, None, &[(long.trim_start_matches('/'), b"tokens")]);
+        let choice = ModelSelection { layout, ..ModelSelection::default() };
+        let plans = plan_models(&source, &choice).unwrap();
+        (Arc::new(source), plans)
+    }
+
+    fn make_image(source: &Arc<dyn Source>, plans: &[ModelPlan]) -> ModelImage {
+        let name = "registry.site/models:1".parse().unwrap();
+        ModelImage::new(Arc::clone(source), plans, &name, &SilentProgress).unwrap()
+    }
+
+    fn read_document(image: &ModelImage, digest: &Value) -> Value {
+        let digest = digest.as_str().unwrap().parse().unwrap();
+        serde_json::from_slice(&store::read_blob(image, &digest, 1 << 20).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_same_models_give_the_same_image_in_whatever_order_they_come() {
+        let (source, mut plans) = make_plans(ModelLayout::HfCache);
+        let first = make_image(&source, &plans);
+        plans.reverse();
+        assert_eq!(make_image(&source, &plans).root(), first.root());
+    }
+
+    #[test]
+    fn each_platform_has_a_manifest_over_the_same_layers_whose_digests_are_the_diff_ids() {
+        let (source, plans) = make_plans(ModelLayout::Flat);
+        let image = make_image(&source, &plans);
+        let index = read_document(&image, &json!(image.root().descriptor.digest));
+        let manifests: Vec<Value> = index["manifests"].as_array().unwrap().clone();
+        let layers = |entry: &Value| read_document(&image, &entry["digest"])["layers"].clone();
+        assert_eq!(manifests.len(), 2);
+        assert_eq!(layers(&manifests[0]), layers(&manifests[1]));
+        for entry in &manifests {
+            let manifest = read_document(&image, &entry["digest"]);
+            let config = read_document(&image, &manifest["config"]["digest"]);
+            assert_eq!(config["architecture"], entry["platform"]["architecture"]);
+            let diff_ids = config["rootfs"]["diff_ids"].as_array().unwrap();
+            let digests = manifest["layers"].as_array().unwrap().iter().map(|l| &l["digest"]);
+            assert!(digests.eq(diff_ids), "{manifest}");
+            // One for all small files, one for the large file.
+            assert_eq!(diff_ids.len(), 2);
+        }
+    }
+
+    #[test]
+    fn a_layer_is_a_tar_of_folders_first_without_times_and_owners() {
+        let (source, plans) = make_plans(ModelLayout::HfCache);
+        let image = make_image(&source, &plans);
+        let (digest, _) = image.layers.iter().min_by_key(|(_, layer)| layer.size).unwrap();
+        let bytes = store::read_blob(&image, digest, u64::MAX).unwrap();
+        let (mut archive, mut seen) = (tar::Archive::new(bytes.as_slice()), BTreeMap::new());
+        for entry in archive.entries().unwrap() {
+            let entry = entry.unwrap();
+            let header = entry.header();
+            assert_eq!(
+                (header.mtime().unwrap(), header.uid().unwrap(), header.gid().unwrap()),
+                (0, 0, 0)
+            );
+            let path = entry.path().unwrap().into_owned();
+            if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+                assert!(seen.contains_key(parent), "{} comes before its folder", path.display());
+            }
+            let link = entry.link_name().unwrap().map(std::borrow::Cow::into_owned);
+            seen.insert(path, link);
+        }
+        let link = Path::new("models--o--a/snapshots").join(COMMIT).join("config.json");
+        assert!(seen[&link].as_ref().unwrap().starts_with("../../blobs"), "{seen:?}");
+        assert!(seen.contains_key(Path::new("models--o--b/refs/main")), "{seen:?}");
+    }
+
+    #[test]
+    fn a_range_of_a_layer_is_that_part_of_the_whole() {
+        let (source, plans) = make_plans(ModelLayout::Flat);
+        let image = make_image(&source, &plans);
+        let (digest, layer) = image.layers.iter().max_by_key(|(_, layer)| layer.size).unwrap();
+        let whole = store::read_blob(&image, digest, u64::MAX).unwrap();
+        assert_eq!((whole.len() as u64, sha256(&whole)), (layer.size, *digest));
+        // Around the borders of the pieces: header, content, end.
+        let borders = [0, 1, 511, 512, 513, LARGE + 511, LARGE + 512, layer.size - 1, layer.size];
+        for start in borders {
+            for end in borders.into_iter().filter(|end| *end >= start) {
+                let mut part = Vec::new();
+                image.open_blob(digest, start..end).unwrap().read_to_end(&mut part).unwrap();
+                assert!(part == whole[start as usize..end as usize], "{start}..{end}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_range_beyond_the_end_and_an_unknown_digest_are_errors() {
+        let (source, plans) = make_plans(ModelLayout::Flat);
+        let image = make_image(&source, &plans);
+        let index = image.root().descriptor.clone();
+        for digest in [index.digest, *image.layers.keys().next().unwrap()] {
+            let size = image.blob_size(&digest).unwrap().unwrap();
+            let beyond = image.open_blob(&digest, 0..size + 1).map(drop);
+            assert!(matches!(beyond, Err(store::Error::Range { .. })), "{beyond:?}");
+        }
+        let unknown = image.open_blob(&sha256(b"unknown"), 0..0).map(drop);
+        assert!(matches!(unknown, Err(store::Error::BlobMissing { .. })), "{unknown:?}");
+    }
+}

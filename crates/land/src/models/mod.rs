@@ -24,6 +24,8 @@ mod record;
 mod small_file;
 mod storage;
 mod target;
+#[cfg(test)]
+mod test_source;
 mod verify;
 mod write;
 

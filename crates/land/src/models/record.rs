@@ -160,3 +160,166 @@ impl ModelRecord {
 pub(super) fn record_file_name(name: &str) -> String {
     format!("{}.json", name.replace(['/', ':', '@'], "--"))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::fs;
+
+    use proptest::prelude::*;
+
+    use super::super::plan::{FileContent, ModelFolder};
+    use super::*;
+
+    fn make_record(name: &str, files: &[(&str, &[u8])]) -> ModelRecord {
+        let file = |(path, bytes): &(&str, &[u8])| {
+            let size = bytes.len() as u64;
+            (PathBuf::from(path), RecordedFile { digest: sha256(bytes), size, modified: 7 })
+        };
+        ModelRecord {
+            version: VERSION,
+            name: name.to_owned(),
+            layout: ModelLayout::HfCache,
+            folder: None,
+            files: files.iter().map(file).collect(),
+            links: BTreeMap::new(),
+        }
+    }
+
+    /// A folder that records can be written into.
+    fn make_root() -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join(OWN).join("parts")).unwrap();
+        root
+    }
+
+    fn make_plan(identity: FolderIdentity) -> ModelPlan {
+        let content = FileContent { digest: sha256(b"blob"), size: 4 };
+        ModelPlan {
+            name: "o/n@c".into(),
+            contents: [("blobs/x".into(), content)].into(),
+            folder: Some(ModelFolder {
+                path: "snapshots/c".into(),
+                files: [("a.txt".into(), content)].into(),
+                links: [("b.txt".into(), "../../blobs/x".into())].into(),
+                identity,
+            }),
+            pointers: vec![("refs/main".into(), b"commit".to_vec())],
+        }
+    }
+
+    #[test]
+    fn a_record_has_all_files_of_a_plan_with_their_times_and_the_digests_of_its_pointers() {
+        let plan = make_plan(FolderIdentity::Commit);
+        let time = |path: &Path| Ok(path.as_os_str().len() as u64);
+        let record = ModelRecord::from_plan(&plan, ModelLayout::HfCache, time).unwrap();
+        let paths: Vec<_> = record.files.keys().map(|path| path.to_str().unwrap()).collect();
+        assert_eq!(paths, ["blobs/x", "refs/main", "snapshots/c/a.txt"]);
+        let pointer = record.files[Path::new("refs/main")];
+        assert_eq!(pointer, RecordedFile { digest: sha256(b"commit"), size: 6, modified: 9 });
+        assert_eq!(record.links[Path::new("snapshots/c/b.txt")], Path::new("../../blobs/x"));
+    }
+
+    #[test]
+    fn only_a_folder_that_another_revision_would_replace_is_noted() {
+        for (identity, folder) in [
+            (FolderIdentity::Commit, None),
+            (FolderIdentity::Model, Some(PathBuf::from("snapshots/c"))),
+        ] {
+            let plan = make_plan(identity);
+            let record = ModelRecord::from_plan(&plan, ModelLayout::Flat, |_| Ok(0)).unwrap();
+            assert_eq!(record.folder, folder, "{identity:?}");
+        }
+    }
+
+    #[test]
+    fn records_are_read_sorted_by_name_and_other_files_beside_them_are_left_alone() {
+        let root = make_root();
+        for name in ["o/b@1", "o/a@2"] {
+            make_record(name, &[]).write_superseding(root.path()).unwrap();
+        }
+        fs::write(root.path().join(".gantry/models/notes.txt"), "mine").unwrap();
+        let names: Vec<String> =
+            ModelRecord::read_all(root.path()).unwrap().into_iter().map(|r| r.name).collect();
+        assert_eq!(names, ["o/a@2", "o/b@1"]);
+        let empty = tempfile::tempdir().unwrap();
+        assert_eq!(ModelRecord::read_all(empty.path()).unwrap(), []);
+    }
+
+    #[test]
+    fn a_branch_that_moved_on_is_taken_out_of_the_older_record() {
+        let root = make_root();
+        let old = make_record("o/n@1", &[("refs/main", b"1"), ("blobs/same", b"same")]);
+        let new = make_record("o/n@2", &[("refs/main", b"2"), ("blobs/same", b"same")]);
+        old.write_superseding(root.path()).unwrap();
+        new.write_superseding(root.path()).unwrap();
+        let records = ModelRecord::read_all(root.path()).unwrap();
+        let paths: Vec<_> = records[0].files.keys().collect();
+        assert_eq!(paths, [Path::new("blobs/same")]);
+        assert_eq!(records[1], new);
+    }
+
+    #[test]
+    fn a_revision_in_the_same_folder_replaces_the_record_of_the_one_before() {
+        let root = make_root();
+        let in_folder = |name: &str, folder: &str| ModelRecord {
+            folder: Some(folder.into()),
+            ..make_record(name, &[])
+        };
+        for record in
+            [in_folder("o/n@1", "o/n"), in_folder("o/m@1", "o/m"), in_folder("o/n@2", "o/n")]
+        {
+            record.write_superseding(root.path()).unwrap();
+        }
+        let names: Vec<String> =
+            ModelRecord::read_all(root.path()).unwrap().into_iter().map(|r| r.name).collect();
+        assert_eq!(names, ["o/m@1", "o/n@2"]);
+    }
+
+    #[test]
+    fn a_record_of_another_version_or_with_unknown_fields_is_an_error_with_its_path() {
+        for text in [
+            r#"{"version":2,"name":"o/n@1","layout":"flat","files":{}}"#,
+            r#"{"version":1,"name":"o/n@1","layout":"flat","files":{},"more":1}"#,
+            "cut off",
+        ] {
+            let root = make_root();
+            let path = root.path().join(".gantry/models/x.json");
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, text).unwrap();
+            let error = ModelRecord::read_all(root.path()).unwrap_err().to_string();
+            assert!(error.starts_with(path.to_str().unwrap()), "{error}");
+            assert!(error.contains("load the models again"), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_record_reads_back_as_it_was_written(
+            name in "[a-z]{1,8}/[a-z.-]{1,8}@[0-9a-f]{8}",
+            folder in proptest::option::of("[a-z]{1,8}/[a-z]{1,8}"),
+            paths in proptest::collection::btree_map("[a-zäß ./-]{1,20}", (any::<u64>(), any::<u64>()), 0..5),
+            links in proptest::collection::btree_map("[a-z/]{1,9}", "[./a-z]{1,9}", 0..3),
+        ) {
+            let file = |(path, (size, modified)): (String, (u64, u64))| {
+                (PathBuf::from(&path), RecordedFile { digest: sha256(path.as_bytes()), size, modified })
+            };
+            let record = ModelRecord {
+                folder: folder.map(PathBuf::from),
+                files: paths.into_iter().map(file).collect(),
+                links: links.into_iter().map(|(at, to)| (at.into(), to.into())).collect(),
+                ..make_record(&name, &[])
+            };
+            let text = serde_json::to_vec_pretty(&record).unwrap();
+            prop_assert_eq!(serde_json::from_slice::<ModelRecord>(&text).unwrap(), record);
+        }
+
+        #[test]
+        fn a_record_is_a_file_right_in_its_folder_whatever_the_models_name(name in "[A-Za-z0-9/:@._-]{1,60}") {
+            let file = record_file_name(&name);
+            prop_assert!(!file.contains(['/', ':', '@']));
+            prop_assert!(file.ends_with(".json"));
+            prop_assert!(file != ".." && file != ".");
+        }
+    }
+}

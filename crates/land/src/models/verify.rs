@@ -76,3 +76,58 @@ pub fn verify_models<P: ModelStorage + ?Sized>(
     }
     Ok(checked)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::fs;
+
+    use store::progress::SilentProgress;
+    use types::site::ModelLayout;
+
+    use super::super::test_source::{COMMIT, MemorySource};
+    use super::super::{ModelSelection, plan_models, write_models};
+    use super::*;
+
+    fn write_model(root: &Path) {
+        let mut source = MemorySource::default();
+        let files: [(&str, &[u8]); 3] = [("a", b"aaaa"), ("b", b"bbbb"), ("c", b"cccc")];
+        source.add_model("o/n", COMMIT, None, &files);
+        let plans = plan_models(&source, &ModelSelection::default()).unwrap();
+        write_models(&source, root, &plans, ModelLayout::HfCache, &SilentProgress).unwrap();
+    }
+
+    #[test]
+    fn what_was_written_verifies_and_every_byte_of_it_is_read() {
+        let root = tempfile::tempdir().unwrap();
+        write_model(root.path());
+        let report = verify_models(root.path(), &SilentProgress).unwrap();
+        assert_eq!(report.bad, []);
+        assert_eq!(report.models, [(format!("o/n@{COMMIT}"), 4)]);
+        assert_eq!(report.bytes, 3 * 4 + 40);
+    }
+
+    #[test]
+    fn each_kind_of_damage_is_told_with_its_file() {
+        let root = tempfile::tempdir().unwrap();
+        write_model(root.path());
+        let snapshot = root.path().join("models--o--n/snapshots").join(COMMIT);
+        // As a disk does it: the content changes, length and time stay.
+        let blob = fs::canonicalize(snapshot.join("a")).unwrap();
+        let time = fs::metadata(&blob).unwrap().modified().unwrap();
+        fs::write(&blob, "axaa").unwrap();
+        fs::File::options().append(true).open(&blob).unwrap().set_modified(time).unwrap();
+        fs::write(fs::canonicalize(snapshot.join("b")).unwrap(), "bbb").unwrap();
+        fs::remove_file(fs::canonicalize(snapshot.join("c")).unwrap()).unwrap();
+        fs::remove_file(snapshot.join("a")).unwrap();
+        fs::write(snapshot.join("a"), "aaaa").unwrap();
+        let report = verify_models(root.path(), &SilentProgress).unwrap();
+        let faults: Vec<&str> = report.bad.iter().map(|bad| bad.fault.as_str()).collect();
+        let has = |part: &str| faults.iter().filter(|fault| fault.contains(part)).count();
+        assert_eq!(has("its digest is sha256:"), 1, "{faults:?}");
+        assert_eq!(has("it has 3 bytes instead of 4"), 1, "{faults:?}");
+        assert_eq!(has("it is missing"), 1, "{faults:?}");
+        assert_eq!(has("it is not a link to ../../blobs/"), 1, "{faults:?}");
+        assert_eq!(faults.len(), 4, "{faults:?}");
+    }
+}

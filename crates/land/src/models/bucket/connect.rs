@@ -155,6 +155,7 @@ fn build_client_options(
 /// is not loopback.
 fn is_loopback_url(url: &str) -> bool {
     let host = url.split("://").nth(1).unwrap_or_default().split('/').next().unwrap_or_default();
+    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
     let host = host.strip_prefix('[').map_or_else(
         || host.rsplit_once(':').map_or(host, |(host, _)| host),
         |rest| rest.split(']').next().unwrap_or_default(),
@@ -176,5 +177,11 @@ mod tests {
         {
             assert!(!is_loopback_url(url), "{url}");
         }
+    }
+
+    #[test]
+    fn a_user_name_in_front_of_the_host_is_not_taken_for_the_host() {
+        assert!(!is_loopback_url("http://localhost:secret@evil.org"));
+        assert!(is_loopback_url("http://user:secret@localhost:9000"));
     }
 }

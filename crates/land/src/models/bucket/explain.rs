@@ -174,3 +174,94 @@ fn endpoint_variable(cloud: BucketProtocol) -> &'static str {
         BucketProtocol::Azure => "AZURE_ENDPOINT",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn make_bucket() -> destination::Bucket {
+        destination::Bucket { cloud: BucketProtocol::S3, name: "ai".into(), prefix: "m".into() }
+    }
+
+    fn make_error(text: &str) -> E {
+        E::Generic { store: "S3", source: text.to_owned().into() }
+    }
+
+    fn explain(text: &str) -> (String, String) {
+        let ExplainedStoreError { fault, next } =
+            ExplainedStoreError::from_store_error(&make_bucket(), &make_error(text));
+        (fault, next.unwrap_or_default())
+    }
+
+    #[test]
+    fn the_code_and_the_first_line_of_the_message_are_taken_out_of_an_answer() {
+        let s3 = "403: <?xml?><Error><Code>AccessDenied</Code><Message>No.\nMore</Message></Error>";
+        assert_eq!(parse_error_code(s3), Some(("AccessDenied", "No")));
+        let google = "<Error><Code> SlowDown </Code><Message><![CDATA[wait.]]></Message></Error>";
+        assert_eq!(parse_error_code(google), Some(("SlowDown", "wait")));
+        assert_eq!(parse_error_code("<Code>X</Code>"), Some(("X", "")));
+        for none in ["plain text", "<Code>cut off", "<Code><b>no</b></Code>", "<Code>a b</Code>"] {
+            assert_eq!(parse_error_code(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn each_known_answer_has_its_next_step() {
+        let code = |code: &str| format!("<Error><Code>{code}</Code><Message>m.</Message></Error>");
+        for (text, fault, next) in [
+            (code("NoSuchBucket"), "NoSuchBucket: m", "create the bucket \"ai\" first"),
+            (
+                code("ExpiredToken"),
+                "ExpiredToken: m",
+                "correct the credential: set AWS_ACCESS_KEY_ID",
+            ),
+            (code("PermanentRedirect"), "PermanentRedirect: m", "set AWS_REGION"),
+            (code("XMinioStorageFull"), "XMinioStorageFull: m", "free some space"),
+            (
+                "status 403 Forbidden".into(),
+                "status 403 Forbidden",
+                "grant the credential s3:ListBucket",
+            ),
+            ("invalid peer certificate: UnknownIssuer".into(), "UnknownIssuer", "--ca FILE"),
+            ("error sending request for url".into(), "error sending", "or AWS_ENDPOINT_URL)"),
+            (
+                "HTTP error at http://169.254.169.254/latest".into(),
+                "there are no credentials",
+                "AWS_WEB_IDENTITY",
+            ),
+            (code("SomethingNew"), "the server answers SomethingNew: m", ""),
+        ] {
+            let (shown, step) = explain(&text);
+            assert!(shown.contains(fault), "{shown}");
+            assert!(step.contains(next) && next.is_empty() == step.is_empty(), "{text}: {step}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_error_has_a_next_step_all_the_same() {
+        let connect = connect_error(&make_bucket(), make_error("odd")).to_string();
+        assert!(connect.starts_with("s3://ai/m: odd; check the bucket's name"), "{connect}");
+        let request = request_error(&make_bucket(), "s3://ai/m/x".into(), make_error("odd"));
+        assert!(request.to_string().ends_with("run the same command again to resume"), "{request}");
+    }
+
+    #[test]
+    fn an_answer_that_is_a_page_of_a_proxy_is_cut() {
+        let page = format!("{}\nsecond line", "ä".repeat(1000));
+        let (fault, _) = explain(&page);
+        assert_eq!(fault, "ä".repeat(300));
+    }
+
+    #[test]
+    fn an_upload_that_the_server_does_not_know_any_more_is_told_from_other_failures() {
+        let missing = E::NotFound { path: "x".into(), source: "gone".into() };
+        assert!(is_upload_gone(&missing));
+        for code in ["NoSuchUpload", "InvalidPart", "InvalidBlockList"] {
+            assert!(is_upload_gone(&make_error(&format!("<Code>{code}</Code>"))), "{code}");
+        }
+        for text in ["<Code>SlowDown</Code>", "NoSuchUpload", "connection refused"] {
+            assert!(!is_upload_gone(&make_error(text)), "{text}");
+        }
+    }
+}

@@ -119,3 +119,165 @@ async fn find_object_states(
 fn is_recorded_folder(folder: &ModelFolder, records: &[ModelRecord]) -> bool {
     records.iter().any(|record| record.folder.as_ref() == Some(&folder.path))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use object_store::ObjectStoreExt as _;
+    use object_store::PutPayload;
+    use object_store::memory::InMemory;
+    use store::hash::sha256;
+    use store::progress::SilentProgress;
+    use tokio::runtime::Runtime;
+    use types::destination;
+    use types::site::ModelLayout;
+
+    use super::*;
+    use crate::models::record::RecordedFile;
+
+    fn make_bucket() -> (ModelBucket, Runtime) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let cloud = destination::BucketProtocol::S3;
+        let address = destination::Bucket { cloud, name: "b".into(), prefix: "p".into() };
+        let bucket = ModelBucket {
+            server: Arc::new(InMemory::new()),
+            address: Arc::new(address),
+            runtime: runtime.handle().clone(),
+        };
+        (bucket, runtime)
+    }
+
+    fn make_content(bytes: &[u8]) -> FileContent {
+        FileContent { digest: sha256(bytes), size: bytes.len() as u64 }
+    }
+
+    fn make_plan(files: &[(&str, &[u8])]) -> ModelPlan {
+        let files = files.iter().map(|(path, bytes)| (PathBuf::from(path), make_content(bytes)));
+        ModelPlan {
+            name: "o/n@1".into(),
+            contents: [].into(),
+            folder: Some(ModelFolder {
+                path: "o/n".into(),
+                files: files.collect(),
+                links: [].into(),
+                identity: FolderIdentity::Model,
+            }),
+            pointers: vec![],
+        }
+    }
+
+    fn make_record(folder: Option<&str>, files: &[(&str, FileContent, u64)]) -> ModelRecord {
+        let file = |(path, content, modified): &(&str, FileContent, u64)| {
+            let FileContent { digest, size } = *content;
+            (PathBuf::from(path), RecordedFile { digest, size, modified: *modified })
+        };
+        ModelRecord {
+            version: 1,
+            name: "o/n@0".into(),
+            layout: ModelLayout::Flat,
+            folder: folder.map(PathBuf::from),
+            files: files.iter().map(file).collect(),
+            links: [].into(),
+        }
+    }
+
+    /// Puts an object as somebody else does it, without a digest in its metadata.
+    fn put_plain(bucket: &ModelBucket, path: &str, bytes: &'static [u8]) {
+        let key = bucket.object_key(Path::new(path)).unwrap();
+        bucket.runtime.block_on(bucket.server.put(&key, PutPayload::from_static(bytes))).unwrap();
+    }
+
+    fn inspect(
+        bucket: &ModelBucket,
+        plan: &ModelPlan,
+        records: &[ModelRecord],
+    ) -> Result<BucketUploadJob> {
+        bucket.runtime.block_on(inspect_model(bucket, plan, records, &SilentProgress))
+    }
+
+    #[test]
+    fn an_object_is_right_by_its_metadata_else_by_the_record_else_by_its_content() {
+        let (bucket, runtime) = make_bucket();
+        let path = Path::new("o/n/x");
+        let is_right = |content, records: &[ModelRecord]| {
+            runtime.block_on(async {
+                let object = bucket.head_object(path).await.unwrap().unwrap();
+                is_object_right(&bucket, path, content, &object, records).await.unwrap()
+            })
+        };
+        // The metadata is believed: reading 100 GB at each push would be too slow.
+        let told = bucket.put_object(path, Bytes::from_static(b"evil"), sha256(b"good"));
+        runtime.block_on(told).unwrap();
+        assert!(is_right(make_content(b"good"), &[]));
+        assert!(!is_right(make_content(b"evil"), &[]));
+        put_plain(&bucket, "o/n/x", b"evil");
+        let modified = bucket.file_stat(path).unwrap().unwrap().modified;
+        let record = |modified| [make_record(None, &[("o/n/x", make_content(b"good"), modified)])];
+        assert!(is_right(make_content(b"good"), &record(modified)));
+        assert!(!is_right(make_content(b"good"), &record(modified + 1)));
+        assert!(is_right(make_content(b"evil"), &[]));
+        assert!(!is_right(make_content(b"longer"), &[]));
+    }
+
+    #[test]
+    fn only_what_is_missing_or_wrong_is_uploaded() {
+        let (bucket, _runtime) = make_bucket();
+        put_plain(&bucket, "o/n/right", b"right");
+        let job =
+            inspect(&bucket, &make_plan(&[("right", b"right"), ("new", b"new")]), &[]).unwrap();
+        assert_eq!(job.folder_files, [("o/n/new".into(), make_content(b"new"))]);
+        assert!(job.contents.is_empty() && job.stale.is_empty() && !job.is_empty());
+        let job = inspect(&bucket, &make_plan(&[("right", b"right")]), &[]).unwrap();
+        assert!(job.is_empty());
+    }
+
+    #[test]
+    fn objects_of_somebody_else_in_a_models_folder_are_refused_and_named() {
+        for (path, bytes) in [("o/n/x", b"mine".as_slice()), ("o/n/a/own.txt", b"mine")] {
+            let (bucket, _runtime) = make_bucket();
+            put_plain(&bucket, path, bytes);
+            let error = inspect(&bucket, &make_plan(&[("x", b"good")]), &[]).map(drop).unwrap_err();
+            assert!(
+                error.to_string().starts_with(&format!("s3://b/p/{path} is in the way")),
+                "{error}"
+            );
+        }
+        let (bucket, _runtime) = make_bucket();
+        // Another model whose name begins alike is not in the folder.
+        put_plain(&bucket, "o/n2/x", b"mine");
+        assert!(inspect(&bucket, &make_plan(&[("x", b"good")]), &[]).is_ok());
+    }
+
+    #[test]
+    fn what_only_the_replaced_revision_has_is_stale() {
+        let (bucket, _runtime) = make_bucket();
+        put_plain(&bucket, "o/n/x", b"old");
+        put_plain(&bucket, "o/n/gone", b"gone");
+        let old = [
+            make_record(
+                Some("o/n"),
+                &[("o/n/x", make_content(b"old"), 0), ("o/n/gone", make_content(b"gone"), 0)],
+            ),
+            make_record(Some("o/m"), &[("o/m/other", make_content(b"o"), 0)]),
+        ];
+        let job = inspect(&bucket, &make_plan(&[("x", b"new")]), &old).unwrap();
+        assert_eq!(job.folder_files, [("o/n/x".into(), make_content(b"new"))]);
+        assert_eq!(job.stale, [PathBuf::from("o/n/gone")]);
+    }
+
+    #[test]
+    fn a_listing_has_the_files_right_in_a_folder_below_the_prefix() {
+        let (bucket, _runtime) = make_bucket();
+        for path in ["f/a", "f/b/c", "fg/d"] {
+            put_plain(&bucket, path, b"x");
+        }
+        assert_eq!(bucket.list_files(Path::new("f")).unwrap(), [PathBuf::from("f/a")]);
+        bucket.remove_file(Path::new("f/a")).unwrap();
+        bucket.remove_file(Path::new("f/a")).unwrap();
+        assert_eq!(bucket.file_stat(Path::new("f/a")).unwrap(), None);
+        assert_eq!(bucket.read_file(Path::new("f/a")).unwrap(), None);
+    }
+}

@@ -291,3 +291,150 @@ impl StagedUpload {
         self.parts.values().map(|part| PartId { content_id: part.id.clone() }).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+
+    use object_store::PutPayload;
+    use object_store::memory::InMemory;
+    use proptest::prelude::*;
+    use store::hash::sha256;
+    use tokio::runtime::Runtime;
+    use types::destination;
+
+    use super::*;
+
+    fn make_bucket() -> (ModelBucket, Runtime) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let cloud = destination::BucketProtocol::S3;
+        let address = destination::Bucket { cloud, name: "b".into(), prefix: "p".into() };
+        let bucket = ModelBucket {
+            server: Arc::new(InMemory::new()),
+            address: Arc::new(address),
+            runtime: runtime.handle().clone(),
+        };
+        (bucket, runtime)
+    }
+
+    fn make_files(content: &[u8]) -> Vec<(PathBuf, FileContent)> {
+        vec![("x".into(), FileContent { digest: sha256(content), size: content.len() as u64 })]
+    }
+
+    /// Whether the server still takes parts of an upload.
+    fn is_open(bucket: &ModelBucket, upload: &StagedUpload) -> bool {
+        let key = bucket.object_key(Path::new("x")).unwrap();
+        let payload = PutPayload::from_static(b"part");
+        bucket.runtime.block_on(bucket.server.put_part(&key, &upload.id, 0, payload)).is_ok()
+    }
+
+    #[test]
+    fn an_upload_is_in_the_bucket_before_its_first_byte_and_the_next_run_takes_it_over() {
+        let (bucket, runtime) = make_bucket();
+        let journal = UploadJournal::open(&bucket, "o/n@1").unwrap();
+        runtime.block_on(journal.begin_uploads(&make_files(b"new"))).unwrap();
+        let begun = journal.staged_upload(Path::new("x")).unwrap();
+        drop(journal);
+        let again = UploadJournal::open(&bucket, "o/n@1").unwrap();
+        runtime.block_on(again.begin_uploads(&make_files(b"new"))).unwrap();
+        assert_eq!(again.staged_upload(Path::new("x")), Some(begun));
+        let other = UploadJournal::open(&bucket, "o/n@2").unwrap();
+        assert_eq!(other.staged_upload(Path::new("x")), None);
+    }
+
+    #[test]
+    fn an_upload_of_other_content_is_aborted_and_begun_anew() {
+        let (bucket, runtime) = make_bucket();
+        let journal = UploadJournal::open(&bucket, "o/n@1").unwrap();
+        runtime.block_on(journal.begin_uploads(&make_files(b"old"))).unwrap();
+        let old = journal.staged_upload(Path::new("x")).unwrap();
+        runtime.block_on(journal.begin_uploads(&make_files(b"new"))).unwrap();
+        let new = journal.staged_upload(Path::new("x")).unwrap();
+        assert_ne!(old.id, new.id);
+        assert_eq!(new.digest, sha256(b"new"));
+        assert!(!is_open(&bucket, &old) && is_open(&bucket, &new));
+        runtime.block_on(journal.begin_uploads(&[])).unwrap();
+        assert_eq!(journal.staged_upload(Path::new("x")), None);
+        assert!(!is_open(&bucket, &new));
+    }
+
+    #[test]
+    fn parts_that_come_in_any_order_complete_in_that_of_their_numbers() {
+        let (bucket, runtime) = make_bucket();
+        let journal = UploadJournal::open(&bucket, "o/n@1").unwrap();
+        runtime.block_on(journal.begin_uploads(&make_files(b"new"))).unwrap();
+        for number in [10, 2, 0, 1] {
+            let part = UploadedPart { id: format!("part{number}"), blake3: String::new() };
+            runtime.block_on(journal.add_part(Path::new("x"), number, part)).unwrap();
+        }
+        journal.mark_whole(Path::new("x"));
+        runtime.block_on(journal.write()).unwrap();
+        let read = UploadJournal::open(&bucket, "o/n@1").unwrap();
+        let upload = read.staged_upload(Path::new("x")).unwrap();
+        let ids: Vec<String> = upload.part_ids().into_iter().map(|part| part.content_id).collect();
+        // Numbers, not text: 10 comes last.
+        assert_eq!(ids, ["part0", "part1", "part2", "part10"]);
+        assert!(upload.is_whole);
+    }
+
+    #[test]
+    fn journals_of_complete_models_go_with_their_uploads_and_others_stay() {
+        let (bucket, runtime) = make_bucket();
+        let begin = |model: &str| {
+            let journal = UploadJournal::open(&bucket, model).unwrap();
+            runtime.block_on(journal.begin_uploads(&make_files(b"new"))).unwrap();
+            journal.staged_upload(Path::new("x")).unwrap()
+        };
+        let (done, going_on, recent) = (begin("o/done@1"), begin("o/on@1"), begin("o/recent@1"));
+        let both = ["o/done@1".to_owned(), "o/on@1".to_owned()];
+        // A model that is pushed again at this moment is going on, also when it was complete before.
+        remove_stale_journals(&bucket, &both[1..], &both).unwrap();
+        assert!(
+            !is_open(&bucket, &done) && is_open(&bucket, &going_on) && is_open(&bucket, &recent)
+        );
+        let left: Vec<_> = bucket.list_files(&journals_folder()).unwrap();
+        assert_eq!(left.len(), 2, "{left:?}");
+    }
+
+    #[test]
+    fn a_journal_that_this_gantry_does_not_know_counts_as_none() {
+        let (bucket, _runtime) = make_bucket();
+        let path = journals_folder().join(record_file_name("o/n@1"));
+        for text in [r#"{"version":2,"uploads":{}}"#, r#"{"version":1,"uploads":{},"x":1}"#, "cut"]
+        {
+            bucket.write_file(&path, text.as_bytes()).unwrap();
+            assert!(read_journal(&bucket, &path).unwrap().is_none(), "{text}");
+        }
+        bucket.write_file(&path, br#"{"version":1,"uploads":{}}"#).unwrap();
+        assert!(read_journal(&bucket, &path).unwrap().is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn a_journal_reads_back_as_it_was_written(
+            paths in proptest::collection::btree_map("[a-zä ./-]{1,20}", (any::<[u8; 32]>(), any::<u64>(), any::<bool>()), 0..4),
+            parts in proptest::collection::btree_map(0_usize..10_000, "[!-~]{0,30}", 0..6),
+        ) {
+            let upload = |(path, (digest, size, is_whole)): (String, ([u8; 32], u64, bool))| {
+                let part = |(number, id): (&usize, &String)| {
+                    (*number, UploadedPart { id: id.clone(), blake3: "00".repeat(32) })
+                };
+                let upload = StagedUpload {
+                    id: format!("upload of {path}"),
+                    digest: Digest::from_bytes(digest),
+                    size,
+                    part_size: super::super::part_size::part_size(size),
+                    parts: parts.iter().map(part).collect(),
+                    is_whole,
+                };
+                (PathBuf::from(path), upload)
+            };
+            let content =
+                JournalContent { version: VERSION, uploads: paths.into_iter().map(upload).collect() };
+            let text = serde_json::to_vec(&content).unwrap();
+            let read: JournalContent = serde_json::from_slice(&text).unwrap();
+            prop_assert_eq!(read.uploads, content.uploads);
+        }
+    }
+}
