@@ -140,3 +140,24 @@ pub(crate) fn open_chart(
     meter.clear();
     release
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_url_of_a_repository_takes_the_next_argument_as_the_charts_name() {
+        let parse = |arguments: &[&str]| {
+            let arguments: Vec<String> = arguments.iter().map(|text| (*text).to_owned()).collect();
+            parse_chart_sources(&arguments)
+        };
+        let sources =
+            parse(&["https://charts.example", "app", "./own", "oci://ghcr.io/o/c"]).unwrap();
+        assert_eq!(sources.len(), 3);
+        assert!(matches!(&sources[0], ChartSource::Repository { name, .. } if name == "app"));
+        assert!(matches!(&sources[1], ChartSource::Local(_)));
+        assert!(matches!(&sources[2], ChartSource::Oci { .. }));
+        assert!(parse(&["./own", "https://charts.example"]).is_err());
+    }
+}

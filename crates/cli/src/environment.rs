@@ -314,3 +314,46 @@ pub(crate) async fn wait_for_stop() {
         _ = terminate.recv() => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn the_bundle_files_of_a_folder_come_in_the_order_of_their_names_without_other_files() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["b.002.gantry", "b.001.gantry", "b.gantry.json", "notes.txt"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        let found = find_bundle_files(&[folder.path().to_owned()]).unwrap();
+        assert_eq!(found, ["b.001.gantry", "b.002.gantry"].map(|name| folder.path().join(name)));
+        // A file that is named is taken, whatever it is called.
+        let named = folder.path().join("notes.txt");
+        assert_eq!(find_bundle_files(std::slice::from_ref(&named)).unwrap(), [named]);
+    }
+
+    #[test]
+    fn a_folder_without_bundle_files_and_a_missing_file_are_told_by_their_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let empty = find_bundle_files(&[folder.path().to_owned()]).unwrap_err();
+        assert!(empty.message().ends_with("contains no bundle files (*.gantry)"), "{empty:?}");
+        assert_eq!(empty.kind(), ErrorKind::Usage);
+        let missing = find_bundle_files(&[folder.path().join("x.gantry")]).unwrap_err();
+        assert!(missing.message().ends_with("x.gantry: no such file"), "{missing:?}");
+    }
+
+    #[test]
+    fn a_written_file_can_be_read_by_others_and_replaces_the_old_one_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b/report.json");
+        assert!(write_file(&path, "x").is_err());
+        write_file_with_folders(&path, "a longer text").unwrap();
+        write_file(&path, "short").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "short");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+}

@@ -175,6 +175,7 @@ impl From<net::Error> for CommandError {
             | E::Credentials { .. }
             | E::Url { .. }
             | E::Tls { .. }
+            | E::Untrusted { .. }
             | E::Setup { .. } => ErrorKind::Usage,
             _ => ErrorKind::Failed,
         };
@@ -520,5 +521,136 @@ impl From<bundle::Error> for CommandError {
             | E::Busy { .. } => ErrorKind::Failed,
         };
         Self::from_error(kind, &error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use land::claim::SeederFailureKind;
+
+    use super::*;
+
+    fn kind_of(error: impl Into<CommandError>) -> ErrorKind {
+        error.into().kind()
+    }
+
+    fn make_mismatch() -> store::Error {
+        let digest = store::hash::sha256(b"x");
+        store::Error::DigestMismatch { digest, actual: digest }
+    }
+
+    fn make_missing(what: &str) -> remote::Error {
+        remote::Error::NotFound { what: what.into(), hint: String::new() }
+    }
+
+    fn make_full_disk() -> std::io::Error {
+        std::io::ErrorKind::StorageFull.into()
+    }
+
+    #[test]
+    fn each_kind_has_the_exit_code_of_the_help() {
+        let codes = [ErrorKind::Failed, ErrorKind::Usage, ErrorKind::Integrity, ErrorKind::Partial]
+            .map(|kind| (kind.exit_code(), kind.as_str()));
+        assert_eq!(codes, [(1, "failed"), (2, "usage"), (3, "integrity"), (4, "partial")]);
+    }
+
+    #[test]
+    fn a_failed_part_of_a_task_makes_it_partial_unless_it_is_damage() {
+        for (kind, expected) in [
+            (ErrorKind::Failed, ErrorKind::Partial),
+            (ErrorKind::Usage, ErrorKind::Partial),
+            (ErrorKind::Integrity, ErrorKind::Integrity),
+        ] {
+            let error = CommandError::new(kind, "broken").with_hint("mend it").as_part_of("models");
+            assert_eq!((error.kind(), error.message()), (expected, "models: broken"));
+            assert_eq!(error.to_text(), "error: models: broken\nhint: mend it\n");
+        }
+    }
+
+    #[test]
+    fn causes_are_told_once_and_in_their_order() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("{text}")]
+        struct Link {
+            text: &'static str,
+            #[source]
+            cause: Option<Box<Link>>,
+        }
+        let chain = |texts: [&'static str; 3]| {
+            texts
+                .into_iter()
+                .rev()
+                .fold(None, |cause, text| Some(Box::new(Link { text, cause })))
+                .unwrap()
+        };
+        let plain = describe_with_causes(&*chain(["outer", "middle", "inner"]));
+        assert_eq!(plain, "outer: middle: inner");
+        let quoting = describe_with_causes(&*chain(["outer (middle)", "middle", "inner"]));
+        assert_eq!(quoting, "outer (middle): inner");
+    }
+
+    #[test]
+    fn damage_is_an_integrity_error_from_whatever_crate_it_comes() {
+        assert_eq!(kind_of(make_mismatch()), ErrorKind::Integrity);
+        assert_eq!(kind_of(remote::Error::from(make_mismatch())), ErrorKind::Integrity);
+        assert_eq!(kind_of(land::models::Error::from(make_mismatch())), ErrorKind::Integrity);
+        let in_pod = land::models::Error::from(make_mismatch());
+        assert_eq!(kind_of(land::claim::Error::from(in_pod)), ErrorKind::Integrity);
+        assert_eq!(kind_of(depot::Error::Source(make_mismatch())), ErrorKind::Integrity);
+        assert_eq!(kind_of(land::Error::Source(make_mismatch())), ErrorKind::Integrity);
+    }
+
+    #[test]
+    fn a_certificate_that_is_not_trusted_is_bad_input_from_whatever_crate_it_comes() {
+        let untrusted =
+            || net::Error::Untrusted { host: "site:5000".into(), reason: "unknown issuer".into() };
+        assert_eq!(kind_of(untrusted()), ErrorKind::Usage);
+        let remote = remote::Error::Net { what: "nginx:1".into(), cause: untrusted() };
+        assert_eq!(kind_of(remote), ErrorKind::Usage);
+    }
+
+    #[test]
+    fn of_several_problems_damage_outweighs_all_and_one_that_may_pass_outweighs_bad_input() {
+        let several = |causes: Vec<remote::Error>| {
+            let problem = |cause| resolve::ResolveProblem { thing: "x".into(), cause };
+            kind_of(resolve::Error::Several(causes.into_iter().map(problem).collect()))
+        };
+        let full = || remote::Error::Write { what: "x".into(), cause: make_full_disk() };
+        assert_eq!(several(vec![make_missing("a"), make_missing("b")]), ErrorKind::Usage);
+        assert_eq!(several(vec![make_missing("a"), full()]), ErrorKind::Failed);
+        let damage = remote::Error::from(make_mismatch());
+        assert_eq!(several(vec![make_missing("a"), full(), damage]), ErrorKind::Integrity);
+    }
+
+    #[test]
+    fn a_seeders_failure_keeps_its_kind_and_a_broken_connection_is_resumed() {
+        let work = |fault| {
+            kind_of(land::claim::Error::Work { what: "x".into(), fault, message: "y".into() })
+        };
+        assert_eq!(work(SeederFailureKind::Input), ErrorKind::Usage);
+        assert_eq!(work(SeederFailureKind::Integrity), ErrorKind::Integrity);
+        assert_eq!(work(SeederFailureKind::Failed), ErrorKind::Failed);
+        let broken = land::claim::Error::Broken { what: "x".into(), why: "y".into() };
+        assert_eq!(kind_of(broken), ErrorKind::Partial);
+    }
+
+    #[test]
+    fn a_wrong_file_is_bad_input_and_a_damaged_one_is_an_integrity_error() {
+        use bundle::BundleFileFault as F;
+        let of_file = |fault| kind_of(bundle::Error::InvalidFile { path: "x".into(), fault });
+        assert_eq!(of_file(F::NotABundleFile), ErrorKind::Usage);
+        assert_eq!(of_file(F::EndDamaged), ErrorKind::Integrity);
+        assert_eq!(of_file(F::Cut { actual: 1, expected: 2 }), ErrorKind::Integrity);
+        assert_eq!(kind_of(bundle::Error::NoFiles), ErrorKind::Usage);
+    }
+
+    #[test]
+    fn what_is_in_the_way_is_bad_input_and_a_full_disk_a_failure() {
+        let path = std::path::PathBuf::from("/srv/models");
+        let in_the_way = land::models::Error::InTheWay { path: path.clone(), reason: "own".into() };
+        assert_eq!(kind_of(in_the_way), ErrorKind::Usage);
+        let disk = land::models::Error::Disk { path, cause: make_full_disk() };
+        assert_eq!(kind_of(disk), ErrorKind::Failed);
     }
 }

@@ -116,3 +116,39 @@ fn format_with_log(one: &PendingObject) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::ui::OutputFormat;
+
+    fn make_view(why: &str, log: &[&str]) -> ReleaseProgress {
+        let pending = PendingObject {
+            object: "Deployment shop/web".into(),
+            why: why.into(),
+            next: String::new(),
+            log: log.iter().map(|line| (*line).to_owned()).collect(),
+            is_final: false,
+        };
+        let (release, doing) = ("shop".to_owned(), "waiting".to_owned());
+        ReleaseProgress { release, doing, ready: 1, of: 2, pending: vec![pending] }
+    }
+
+    #[test]
+    fn a_log_gets_a_line_for_each_change_and_none_for_what_stays() {
+        let ui = Arc::new(Ui::new(OutputFormat::Table, true, 0));
+        let view = ReleaseProgressView::new(&ui);
+        let first = view.find_changed_lines(&make_view("pulling", &[]));
+        assert_eq!(first.len(), 2);
+        assert_eq!(first[0], "shop: waiting, 1 of 2 ready");
+        assert_eq!(view.find_changed_lines(&make_view("pulling", &[])), [""; 0]);
+        // A log grows all the time.
+        assert_eq!(view.find_changed_lines(&make_view("pulling", &["a", "b"])), [""; 0]);
+        let changed = view.find_changed_lines(&make_view("crashed", &["panic"]));
+        assert_eq!(changed.len(), 1);
+        assert!(changed[0].contains("crashed") && changed[0].contains("| panic"), "{changed:?}");
+        let more = ReleaseProgress { ready: 2, pending: vec![], ..make_view("", &[]) };
+        assert_eq!(view.find_changed_lines(&more), ["shop: waiting, 2 of 2 ready"]);
+    }
+}

@@ -152,3 +152,59 @@ fn describe_route(via: Option<TransferRoute>) -> &'static str {
         Some(TransferRoute::None) | None => "",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use land::models::PushedModel;
+    use types::site::ModelLayout;
+
+    use super::*;
+
+    fn make_report(put: Option<ModelPutOutcome>) -> ModelPushReport {
+        let model = PushedModel { name: "o/n@1".into(), files: 3, bytes: 2048, put };
+        ModelPushReport {
+            to: "pvc://ai/models".into(),
+            layout: ModelLayout::HfCache,
+            is_dry_run: put.is_none(),
+            models: vec![model],
+            is_made: None,
+            via: None,
+            collected: vec![],
+        }
+    }
+
+    #[test]
+    fn a_row_says_what_was_done_and_how_the_bytes_came() {
+        let last = |report: &ModelPushReport| {
+            let text = format_push(report);
+            let row = text.lines().nth(1).unwrap();
+            row.split("2 KiB").nth(1).unwrap().trim().to_owned()
+        };
+        let written = |via| ModelPushReport { via, ..make_report(Some(ModelPutOutcome::Written)) };
+        assert_eq!(last(&make_report(Some(ModelPutOutcome::Present))), "already present");
+        assert_eq!(last(&written(None)), "written");
+        assert_eq!(last(&written(Some(TransferRoute::Registry))), "written from the registry");
+        assert_eq!(last(&written(Some(TransferRoute::Api))), "written through the API server");
+        assert_eq!(last(&make_report(None)), "would be written");
+        let to_make = ModelPushReport { is_made: Some(true), ..make_report(None) };
+        assert_eq!(last(&to_make), "would be written to a new claim");
+    }
+
+    #[test]
+    fn revisions_that_were_removed_are_rows_of_their_own() {
+        let collected = vec!["o/n@0".to_owned()];
+        let text = format_push(&ModelPushReport {
+            collected,
+            ..make_report(Some(ModelPutOutcome::Written))
+        });
+        let row = text.lines().nth(2).unwrap();
+        assert!(row.starts_with("o/n@0") && row.ends_with("deleted"), "{text}");
+    }
+
+    #[test]
+    fn a_target_without_models_is_a_sentence_and_no_empty_table() {
+        let report = ModelPushReport { models: vec![], ..make_report(None) };
+        assert_eq!(format_push_with_target(&report), "no models to write to pvc://ai/models\n");
+    }
+}

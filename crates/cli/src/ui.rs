@@ -343,3 +343,44 @@ fn is_color_enabled() -> bool {
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
         && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_rate_is_shown_only_where_there_is_enough_to_compute_it_from() {
+        assert_eq!(format_rate(10 << 20, 2.0), format!(", {}/s", ByteSize(5 << 20)));
+        assert_eq!(format_rate(10 << 20, 0.01), "");
+        assert_eq!(format_rate(0, 10.0), "");
+    }
+
+    #[test]
+    fn the_time_left_comes_from_what_was_transferred_and_not_from_what_was_there() {
+        // A tenth of the rest in three seconds.
+        assert_eq!(format_time_left(100, 1000, 3.0), ", about 30 s left");
+        assert_eq!(format_time_left(0, 1000, 3.0), "");
+        assert_eq!(format_time_left(100, 0, 3.0), "");
+    }
+
+    #[test]
+    fn columns_are_aligned_and_no_line_ends_with_spaces() {
+        let rows = vec![["a".into(), "1".into()], ["long name".into(), String::new()]];
+        let table = format_table(["name", "size"], rows);
+        let lines: Vec<&str> = table.lines().collect();
+        assert_eq!(
+            (lines[0].find("SIZE"), lines[1].find('1')),
+            (lines[0].find("SIZE"), lines[0].find("SIZE"))
+        );
+        assert!(lines.iter().all(|line| line.trim_end() == *line), "{table:?}");
+        assert_eq!(lines[2], "long name");
+    }
+
+    #[test]
+    fn values_stand_below_each_other() {
+        let rows = format_rows(vec![["a".into(), "1".into()], ["longer".into(), "2".into()]]);
+        assert_eq!(rows, "a       1\nlonger  2\n");
+        assert_eq!(format_rows(vec![]), "\n");
+    }
+}

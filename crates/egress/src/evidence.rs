@@ -105,3 +105,55 @@ impl AuditEvidence {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use crate::observer::ObservedProtocol;
+
+    use super::*;
+
+    fn make_seen(count: u64) -> Sightings {
+        Sightings { count, ..Sightings::once("2026-11-21T12:00:00Z".parse().unwrap()) }
+    }
+
+    #[test]
+    fn a_message_that_is_read_twice_changes_nothing() {
+        let (mut evidence, mut status) = (AuditEvidence::default(), ObserverStatus::default());
+        let query = DnsQuery { name: "maker.com".into(), kind: "A".into(), client: None };
+        for count in [1, 5, 5] {
+            let line = ObserverMessage::Query { query: query.clone(), seen: make_seen(count) };
+            evidence.record_message("names", &mut status, line);
+            let left_out = ObserverMessage::LeftOut { count };
+            evidence.record_message("names", &mut status, left_out);
+        }
+        assert_eq!((evidence.queries[&query].count, status.left_out), (5, 5));
+    }
+
+    #[test]
+    fn the_same_packet_on_two_nodes_is_two_sightings() {
+        let (mut evidence, mut status) = (AuditEvidence::default(), ObserverStatus::default());
+        for node in ["node1", "node2"] {
+            let attempt = OutgoingPacket {
+                from: "10.244.1.7".parse().unwrap(),
+                to: "192.0.2.1".parse().unwrap(),
+                port: None,
+                protocol: ObservedProtocol::Icmp,
+                asks: None,
+            };
+            let line = ObserverMessage::Attempt { attempt, seen: make_seen(1) };
+            evidence.record_message(node, &mut status, line);
+        }
+        assert_eq!(evidence.attempts.len(), 2);
+    }
+
+    #[test]
+    fn a_name_server_that_was_lost_is_remembered_as_lost() {
+        let (mut evidence, mut status) = (AuditEvidence::default(), ObserverStatus::default());
+        let server: SocketAddr = "10.244.0.2:53".parse().unwrap();
+        for line in [ObserverMessage::Reached { server }, ObserverMessage::Lost { server }] {
+            evidence.record_message("names", &mut status, line);
+        }
+        assert_eq!(status.servers, [(server, false)].into());
+    }
+}

@@ -133,3 +133,28 @@ impl ObserverMessage {
 
 /// Where an observer's messages go: standard output, or the audit in the same process.
 pub type ObserverOutput = Arc<dyn Fn(ObserverMessage) + Send + Sync>;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn messages_are_read_out_of_a_log_with_other_lines_in_it() {
+        let server = "10.244.0.2:53".parse().unwrap();
+        let messages = [
+            ObserverMessage::Ready { source: ObservationMethod::Dns, reason: None },
+            ObserverMessage::Reached { server },
+            ObserverMessage::LeftOut { count: 7 },
+        ];
+        let mut log = "a warning of the runtime\n".to_owned();
+        for message in &messages {
+            log.push_str(&format!("{}\n", serde_json::to_string(message).unwrap()));
+        }
+        // One of another program, one that is too long, and one that was cut.
+        log.push_str("{\"level\":\"info\"}\n");
+        log.push_str(&format!("{{\"is\":\"leftOut\",\"count\":9{}}}\n", " ".repeat(LONGEST)));
+        log.push_str("{\"is\":\"leftOut\",\"cou");
+        assert_eq!(ObserverMessage::parse_log(&log).collect::<Vec<_>>(), messages);
+    }
+}

@@ -394,3 +394,44 @@ fn format_summary(summary: &LoadSummary) -> String {
     let models: String = models.collect();
     format!("{table}\n{} copied to {}\n{models}", ByteSize(summary.moved_bytes), summary.target)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn make_summary(errors: &[Option<&str>]) -> LoadSummary {
+        let row = |error: &Option<&str>| LoadSummaryRow {
+            name: "nginx:1".into(),
+            kind: "image",
+            target: "site/nginx:1".into(),
+            digest: types::Digest::from_bytes([1; 32]),
+            rewritten: None,
+            outcome: "loaded",
+            error: error.map(str::to_owned),
+        };
+        summarize_dry_run("site".into(), errors.iter().map(row).collect())
+    }
+
+    #[test]
+    fn a_load_is_partly_done_only_where_something_was_copied() {
+        let kind = |errors: &[Option<&str>]| {
+            find_load_failure(&make_summary(errors)).map(|error| error.kind())
+        };
+        assert_eq!(kind(&[None, None]), None);
+        assert_eq!(kind(&[None, Some("refused")]), Some(ErrorKind::Partial));
+        assert_eq!(kind(&[Some("refused"), Some("refused")]), Some(ErrorKind::Failed));
+        let damaged = LoadSummary { is_damaged: true, ..make_summary(&[None, Some("damaged")]) };
+        assert_eq!(find_load_failure(&damaged).unwrap().kind(), ErrorKind::Integrity);
+    }
+
+    #[test]
+    fn the_message_of_a_failed_load_names_the_first_item_once() {
+        let message = |cause| {
+            let error = find_load_failure(&make_summary(&[None, Some(cause)])).unwrap();
+            error.message().to_owned()
+        };
+        assert_eq!(message("refused"), "1 of 2 could not be copied: nginx:1: refused");
+        assert_eq!(message("nginx:1 is refused"), "1 of 2 could not be copied: nginx:1 is refused");
+    }
+}

@@ -158,4 +158,64 @@ mod tests {
         let own = make_packet("10.244.1.7", "192.0.2.2", ObservedProtocol::Udp, 3);
         assert!(directions.outgoing_packet(own, &inside).is_some());
     }
+
+    #[test]
+    fn only_what_goes_to_the_port_that_asked_is_an_answer_and_only_for_udp() {
+        let (mut directions, inside) = (DirectionTracker::default(), make_perimeter());
+        let mut question = make_packet("192.0.2.1", "10.244.1.7", ObservedProtocol::Udp, 1);
+        question.from_port = Some(5000);
+        directions.outgoing_packet(question, &inside);
+        let to_port = |port, protocol, mark| {
+            let packet = make_packet("10.244.1.7", "192.0.2.1", protocol, mark);
+            Packet { to_port: Some(port), ..packet }
+        };
+        assert_eq!(
+            directions.outgoing_packet(to_port(5000, ObservedProtocol::Udp, 2), &inside),
+            None
+        );
+        for (port, protocol, mark) in
+            [(5001, ObservedProtocol::Udp, 3), (5000, ObservedProtocol::Tcp, 4)]
+        {
+            assert!(directions.outgoing_packet(to_port(port, protocol, mark), &inside).is_some());
+        }
+    }
+
+    #[test]
+    fn a_sender_with_a_private_address_that_nobody_declared_is_a_new_pod() {
+        let (mut directions, inside) = (DirectionTracker::default(), make_perimeter());
+        let mut mark = 0;
+        let mut is_counted = |from: &str, to: &str| {
+            mark += 1;
+            let packet = make_packet(from, to, ObservedProtocol::Tcp, mark);
+            directions.outgoing_packet(packet, &inside).is_some()
+        };
+        for from in ["172.20.0.5", "100.64.0.1", "100.127.255.254", "fd00::5"] {
+            let to = if from.contains(':') { "2001:db8::1" } else { "192.0.2.1" };
+            assert!(is_counted(from, to), "{from}");
+        }
+        for from in ["100.63.255.255", "100.128.0.1", "198.51.100.1", "2001:db8::2"] {
+            assert!(!is_counted(from, "192.0.2.1"), "{from}");
+        }
+        // Within the cluster, and in from outside.
+        assert!(!is_counted("10.244.1.7", "10.99.0.11"));
+        assert!(!is_counted("192.0.2.1", "10.244.1.7"));
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_however_much_is_seen() {
+        let (mut directions, inside) = (DirectionTracker::default(), make_perimeter());
+        for mark in 0..=PASSING as u64 {
+            let packet = make_packet("10.244.1.7", "192.0.2.1", ObservedProtocol::Tcp, mark);
+            assert!(directions.outgoing_packet(packet, &inside).is_some());
+        }
+        assert_eq!(directions.passing.len(), PASSING);
+        let now = Instant::now();
+        for caller in 0..=CALLERS as u32 {
+            directions.record_caller(IpAddr::from(caller.to_be_bytes()), 53, now);
+        }
+        assert!(directions.callers.len() <= CALLERS);
+        assert!(
+            directions.callers.contains_key(&(IpAddr::from((CALLERS as u32).to_be_bytes()), 53))
+        );
+    }
 }

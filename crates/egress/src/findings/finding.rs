@@ -59,3 +59,33 @@ pub(super) fn redact_secret(object: &Value) -> Value {
     fields.insert("data".to_owned(), Value::Object(keys));
     object
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn no_value_of_a_secret_is_left_and_all_of_its_keys_are() {
+        let secret = json!({"kind": "Secret", "metadata": {"name": "s"},
+            "data": {"a": "dG9rZW4="}, "stringData": {"b": "token", "a": "other"}});
+        let redacted = redact_secret(&secret);
+        assert_eq!(
+            redacted,
+            json!({"kind": "Secret", "metadata": {"name": "s"}, "data": {"a": "", "b": ""}})
+        );
+        // An odd one is not passed on as it is either.
+        assert_eq!(
+            redact_secret(&json!({"kind": "Secret", "data": "text"})),
+            json!({"kind": "Secret", "data": {}})
+        );
+    }
+
+    #[test]
+    fn other_objects_stay_as_they_are() {
+        let map = json!({"kind": "ConfigMap", "data": {"a": "b"}});
+        assert_eq!(redact_secret(&map), map);
+    }
+}

@@ -145,4 +145,41 @@ mod tests {
             assert!(is_read, "{}", own.kind);
         }
     }
+
+    #[test]
+    fn only_what_a_controller_made_is_left_to_its_owner() {
+        let object = |kind: &str, owners: Value| serde_json::json!({"kind": kind, "metadata": {"ownerReferences": owners}});
+        let controller = serde_json::json!([{"controller": true}]);
+        for kind in ["Pod", "ReplicaSet", "Job", "ReplicationController"] {
+            assert!(is_controlled(&object(kind, controller.clone())), "{kind}");
+            assert!(!is_controlled(&object(kind, serde_json::json!([{"name": "x"}]))), "{kind}");
+        }
+        // An operator's Deployment is what a person would look at; no other object of the list has it.
+        assert!(!is_controlled(&object("Deployment", controller)));
+        assert!(!is_controlled(&object("Pod", Value::Null)));
+    }
+
+    #[test]
+    fn what_the_cluster_wrote_into_an_object_is_not_searched() {
+        let object = serde_json::json!({"kind": "Ingress", "status": {"x": 1}, "spec": {"y": 2}, "metadata": {
+            "managedFields": [], "name": "web",
+            "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}", "own": "1"}}});
+        let expected = serde_json::json!({"kind": "Ingress", "spec": {"y": 2},
+            "metadata": {"name": "web", "annotations": {"own": "1"}}});
+        assert_eq!(strip_object(&object), expected);
+    }
+
+    #[test]
+    fn an_audit_of_some_namespaces_asks_for_secrets_in_those_alone() {
+        let secrets = |namespaces: &[&str]| {
+            let namespaces: Vec<String> =
+                namespaces.iter().map(|name| (*name).to_owned()).collect();
+            let rights = required_rights(&namespaces);
+            let right = Permission::new("list", "", "secrets");
+            let own = |name: &str| rights.contains(&right.clone().in_namespace(name));
+            (rights.contains(&right), own("shop"), own("other"))
+        };
+        assert_eq!(secrets(&[]), (true, false, false));
+        assert_eq!(secrets(&["shop"]), (false, true, false));
+    }
 }

@@ -191,4 +191,51 @@ mod tests {
         assert_eq!(all.len(), 1);
         assert_eq!(all[0].seen.len(), 2);
     }
+
+    #[test]
+    fn hosts_are_taken_out_of_a_reason_and_other_words_with_dots_are_not() {
+        let hosts = |why: &str| extract_hosts(why).into_iter().collect::<Vec<_>>().join(" ");
+        assert_eq!(
+            hosts("reports usage to stats.vllm.ai, (cdn-lfs.hf.co)."),
+            "cdn-lfs.hf.co stats.vllm.ai"
+        );
+        for none in ["e.g. nothing", "since v0.9", "version 1.2.3", "a..b", "Main.GO", "end."] {
+            assert_eq!(hosts(none), "", "{none}");
+        }
+    }
+
+    #[test]
+    fn what_differs_in_object_place_or_text_stays_apart_when_findings_are_merged() {
+        let finding = |name: &str, place: &str, what: &str| StaticFinding {
+            subject: Workload { kind: "Pod".into(), namespace: "a".into(), name: name.into() },
+            place: place.into(),
+            setting: FieldLabel::default(),
+            what: what.into(),
+            why: String::new(),
+            stop: String::new(),
+            hosts: BTreeSet::new(),
+            seen: [FindingOrigin::Live].into(),
+        };
+        let all =
+            [("b", "p", "w"), ("a", "p", "w"), ("a", "q", "w"), ("a", "p", "x"), ("a", "p", "w")];
+        let all = all.map(|(name, place, what)| finding(name, place, what)).to_vec();
+        let merged = merge_findings(vec![], all);
+        let shown: Vec<String> =
+            merged.iter().map(|f| format!("{}{}{}", f.subject.name, f.place, f.what)).collect();
+        assert_eq!(shown, ["apw", "apx", "aqw", "bpw"]);
+    }
+
+    #[test]
+    fn manifests_that_do_not_parse_are_an_error_with_their_name_and_line() {
+        let text = "kind: Pod\n---\nkind: Service\n  bad: [\n";
+        let error = read_rendered_objects("shop", text).unwrap_err();
+        assert!(
+            matches!(&error, Error::Manifests { name, line, .. } if name == "shop" && *line > 1),
+            "{error:?}"
+        );
+        assert_eq!(
+            read_rendered_objects("shop", "kind: Pod\n---\n---\nkind: Job\n").unwrap().len(),
+            2
+        );
+    }
 }

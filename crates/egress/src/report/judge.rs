@@ -204,6 +204,19 @@ fn format_destination(to: IpAddr, port: Option<u16>, protocol: ObservedProtocol)
     }
 }
 
+/// The address in what [`format_destination`] made.
+fn destination_address(destination: &str) -> &str {
+    let socket = destination.split(' ').next().unwrap_or_default();
+    match socket.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((v6, _)) => v6,
+        // One colon stands before a port; an IPv6 address without a port has several.
+        None => socket
+            .split_once(':')
+            .filter(|(_, port)| !port.contains(':'))
+            .map_or(socket, |(v4, _)| v4),
+    }
+}
+
 /// The settings that may stop an attempt, the most certain first: those of the workload's own object that
 /// name the host; those of other objects of its namespace that do, and what a rule knows of the host;
 /// and settings that keep the workload's program from going out at all. There is always at least one.
@@ -216,7 +229,7 @@ fn find_fixes(
     const MOST: usize = 5;
     let host = match tried.by {
         AttemptMethod::Name => tried.to.as_str(),
-        AttemptMethod::Packet => tried.to.split([' ', ':', ']']).next().unwrap_or_default(),
+        AttemptMethod::Packet => destination_address(&tried.to),
     };
     // A finding for huggingface.co also explains cdn-lfs.huggingface.co.
     let names = |finding: &StaticFinding| {
@@ -349,5 +362,168 @@ mod tests {
             switches,
         );
         assert_eq!(stops[0].setting, "change args");
+    }
+
+    #[test]
+    fn a_destination_shows_its_address_port_and_protocol_and_gives_the_address_back() {
+        let tcp = ObservedProtocol::Tcp;
+        for (address, port, shown) in [
+            ("192.0.2.1", Some(443), "192.0.2.1:443 tcp"),
+            ("192.0.2.1", None, "192.0.2.1 tcp"),
+            ("2001:db8::1", Some(443), "[2001:db8::1]:443 tcp"),
+            ("2001:db8::1", None, "2001:db8::1 tcp"),
+        ] {
+            let destination = format_destination(address.parse().unwrap(), port, tcp);
+            assert_eq!(destination, shown);
+            assert_eq!(destination_address(&destination), address);
+        }
+    }
+
+    #[test]
+    fn a_destination_of_ipv6_can_be_declared_inside_as_it_is_suggested() {
+        let tried = make_attempt("[2001:db8::1]:443 tcp", AttemptMethod::Packet);
+        let stops = find_fixes(&tried, &[], PhoneHomeRules::builtin());
+        assert!(stops[0].setting.ends_with("add --inside 2001:db8::1"), "{stops:?}");
+    }
+
+    #[test]
+    fn a_setting_of_another_workload_counts_only_in_the_same_namespace_and_for_the_same_domain() {
+        let tried = make_attempt("cdn.maker.com", AttemptMethod::Name);
+        let fixes =
+            |finding: StaticFinding| find_fixes(&tried, &[finding], PhoneHomeRules::builtin());
+        let near = fixes(make_finding("other", "maker.com", "change args"));
+        assert_eq!(
+            (near[0].sure, near[0].setting.as_str()),
+            (FixConfidence::Likely, "change args")
+        );
+        let mut far = make_finding("llm", "maker.com", "change args");
+        far.subject.namespace = "elsewhere".into();
+        assert_ne!(fixes(far)[0].setting, "change args");
+        for host in ["aker.com", "n.maker.com"] {
+            let stops = fixes(make_finding("other", host, "change args"));
+            assert_ne!(stops[0].setting, "change args", "{host}");
+        }
+    }
+
+    #[test]
+    fn the_most_certain_are_kept_where_there_are_too_many() {
+        let tried = make_attempt("cdn.maker.com", AttemptMethod::Name);
+        let mut findings: Vec<StaticFinding> =
+            (0..9).map(|n| make_finding("other", "maker.com", &format!("change {n}"))).collect();
+        findings.push(make_finding("llm", "maker.com", "own"));
+        let stops = find_fixes(&tried, &findings, PhoneHomeRules::builtin());
+        assert_eq!((stops.len(), stops[0].setting.as_str()), (5, "own"));
+    }
+
+    /// A network with the pods' addresses inside, and a node.
+    fn make_network() -> ClusterNetwork {
+        let networks = ["10.244.0.0/16", "10.0.0.11/32"].map(|text| text.parse().unwrap());
+        ClusterNetwork {
+            perimeter: crate::perimeter::Perimeter::from_networks(networks),
+            nodes: [("node1".to_owned(), vec!["10.0.0.11".parse().unwrap()])].into(),
+        }
+    }
+
+    fn add_pod(evidence: &mut AuditEvidence, name: &str, ip: &str, is_on_host: bool) {
+        use cluster::objects::serde_json::{from_value, json};
+        let pod = json!({
+            "metadata": {"uid": name, "name": name, "namespace": "shop"},
+            "spec": {"nodeName": "node1", "containers": [], "hostNetwork": is_on_host},
+            "status": {"podIPs": [{"ip": ip}]},
+        });
+        let pod = from_value(pod).unwrap();
+        evidence.book.apply_change(&cluster::WatchedChange::Present(pod));
+    }
+
+    fn add_query(evidence: &mut AuditEvidence, name: &str, kind: &str, client: &str) {
+        let client = Some(client.parse().unwrap());
+        let query = crate::observer::DnsQuery { name: name.into(), kind: kind.into(), client };
+        evidence.queries.insert(query, Sightings::once(Timestamp::now()));
+    }
+
+    fn add_packet(evidence: &mut AuditEvidence, from: &str, to: &str) {
+        let packet = crate::observer::OutgoingPacket {
+            from: from.parse().unwrap(),
+            to: to.parse().unwrap(),
+            port: Some(443),
+            protocol: ObservedProtocol::Tcp,
+            asks: None,
+        };
+        evidence.attempts.insert(("node1".into(), packet), Sightings::once(Timestamp::now()));
+    }
+
+    fn build(evidence: AuditEvidence, namespaces: &[String]) -> AuditReport {
+        build_report(AuditCase {
+            cluster: None,
+            namespaces,
+            network: &make_network(),
+            switches: PhoneHomeRules::builtin(),
+            findings: vec![],
+            policies: vec![],
+            evidence: Some(evidence),
+        })
+    }
+
+    #[test]
+    fn questions_of_a_pod_for_one_name_are_one_attempt_with_all_record_types() {
+        let mut evidence = AuditEvidence::default();
+        add_pod(&mut evidence, "llm", "10.244.1.7", false);
+        for kind in ["A", "AAAA"] {
+            add_query(&mut evidence, "maker.com", kind, "10.244.1.7");
+        }
+        // A service that does not exist, and CoreDNS' own search for loops.
+        add_query(&mut evidence, "db.shop.svc.cluster.local", "A", "10.244.1.7");
+        add_query(&mut evidence, "1234.5678", "HINFO", "127.0.0.1");
+        let attempts = build(evidence, &[]).attempts;
+        assert_eq!(attempts.len(), 1, "{attempts:?}");
+        assert_eq!(attempts[0].workload.as_ref().unwrap().to_string(), "Pod shop/llm");
+        assert_eq!((attempts[0].count, attempts[0].detail.len()), (2, 2));
+        assert_eq!(attempts[0].address, None);
+    }
+
+    #[test]
+    fn packets_to_inside_and_from_strangers_are_no_attempts_of_the_cluster() {
+        let mut evidence = AuditEvidence::default();
+        add_pod(&mut evidence, "llm", "10.244.1.7", false);
+        // A pod of a network that the watchers did not know when they started.
+        add_pod(&mut evidence, "late", "172.16.0.9", false);
+        add_packet(&mut evidence, "10.244.1.7", "10.244.9.9");
+        add_packet(&mut evidence, "10.244.1.7", "172.16.0.9");
+        add_packet(&mut evidence, "198.51.100.7", "192.0.2.1");
+        assert_eq!(build(evidence, &[]).attempts, []);
+    }
+
+    #[test]
+    fn a_packet_of_a_nodes_address_is_that_of_its_only_host_pod_and_of_nobody_where_there_are_two()
+    {
+        let mut evidence = AuditEvidence::default();
+        add_pod(&mut evidence, "agent", "10.0.0.11", true);
+        add_packet(&mut evidence, "10.0.0.11", "192.0.2.1");
+        let one = build(evidence, &[]).attempts.remove(0);
+        assert_eq!(one.sender_label(), "Pod shop/agent or 10.0.0.11 (node node1)");
+        let mut evidence = AuditEvidence::default();
+        add_pod(&mut evidence, "agent", "10.0.0.11", true);
+        add_pod(&mut evidence, "proxy", "10.0.0.11", true);
+        add_packet(&mut evidence, "10.0.0.11", "192.0.2.1");
+        let two = build(evidence, &[]).attempts.remove(0);
+        assert_eq!(two.sender_label(), "10.0.0.11 (node node1)");
+        assert_eq!(two.pods, ["shop/agent", "shop/proxy"].map(str::to_owned).into());
+    }
+
+    #[test]
+    fn silence_is_proof_only_without_gaps_and_for_the_audited_namespaces() {
+        assert_eq!(build(AuditEvidence::default(), &[]).verdict, AuditVerdict::Quiet);
+        let gaps = vec!["node2 was not seen".to_owned()];
+        let with_gaps = AuditEvidence { gaps, ..AuditEvidence::default() };
+        assert_eq!(build(with_gaps, &[]).verdict, AuditVerdict::Unproven);
+        let tried = || {
+            let mut evidence = AuditEvidence::default();
+            add_pod(&mut evidence, "llm", "10.244.1.7", false);
+            add_packet(&mut evidence, "10.244.1.7", "192.0.2.1");
+            evidence
+        };
+        assert_eq!(build(tried(), &["shop".into()]).verdict, AuditVerdict::Tried);
+        let other = build(tried(), &["other".into()]);
+        assert_eq!((other.verdict, other.elsewhere.len()), (AuditVerdict::Quiet, 1));
     }
 }

@@ -50,3 +50,43 @@ impl fmt::Display for ModelPushTarget {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_scheme_decides_what_a_target_is_and_it_is_shown_as_it_was_written() {
+        let read = |text: &str| {
+            let target: ModelPushTarget = text.parse().unwrap();
+            assert_eq!(target.to_string(), text);
+            target
+        };
+        assert!(matches!(
+            read("s3://bucket/models"),
+            ModelPushTarget::Place(ModelDestination::Bucket(_))
+        ));
+        assert!(matches!(read("./models"), ModelPushTarget::Place(ModelDestination::Folder(_))));
+        assert!(matches!(
+            read("pvc://ai/models/sub"),
+            ModelPushTarget::Place(ModelDestination::Claim(_))
+        ));
+        assert!(matches!(read("node:///var/lib/models"), ModelPushTarget::Nodes(_)));
+        assert!(matches!(read("image://registry.site:5000/models:1"), ModelPushTarget::Image(_)));
+    }
+
+    #[test]
+    fn an_image_for_models_needs_a_tag_and_no_digest() {
+        let digest = format!("sha256:{}", "0".repeat(64));
+        for name in [
+            "registry.site/models",
+            &format!("registry.site/models@{digest}"),
+            &format!("registry.site/models:1@{digest}"),
+        ] {
+            let error =
+                format!("image://{name}").parse::<ModelPushTarget>().unwrap_err().to_string();
+            assert!(error.contains("write image://HOST/PATH:TAG"), "{error}");
+        }
+    }
+}
