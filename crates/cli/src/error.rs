@@ -572,16 +572,16 @@ mod tests {
     fn causes_are_told_once_and_in_their_order() {
         #[derive(Debug, thiserror::Error)]
         #[error("{text}")]
-        struct Link {
+        struct CausedError {
             text: &'static str,
             #[source]
-            cause: Option<Box<Link>>,
+            cause: Option<Box<CausedError>>,
         }
         let chain = |texts: [&'static str; 3]| {
             texts
                 .into_iter()
                 .rev()
-                .fold(None, |cause, text| Some(Box::new(Link { text, cause })))
+                .fold(None, |cause, text| Some(Box::new(CausedError { text, cause })))
                 .unwrap()
         };
         let plain = describe_with_causes(&*chain(["outer", "middle", "inner"]));

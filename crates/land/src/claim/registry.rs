@@ -256,10 +256,10 @@ mod tests {
 
     use super::*;
 
-    /// A source that has one blob.
-    struct OneBlob;
+    /// The source behind the API server, with one blob.
+    struct ApiBlob;
 
-    impl Source for OneBlob {
+    impl Source for ApiBlob {
         fn roots(&self) -> Result<Vec<Root>> {
             Ok(vec![])
         }
@@ -280,7 +280,7 @@ mod tests {
         let notify: Arc<dyn Fn(String) + Send + Sync> =
             Arc::new(move |note| notify.lock().unwrap().push(note));
         let broken = Some(Err("no certificate".to_owned()));
-        let source = FallbackSource::new(broken, Some(Box::new(OneBlob)), notify).unwrap();
+        let source = FallbackSource::new(broken, Some(Box::new(ApiBlob)), notify).unwrap();
         let digest = sha256(b"blob");
         // Nothing is moved for an empty range, so it says nothing about the way.
         source.open_blob(&digest, 2..2).unwrap();
@@ -303,7 +303,7 @@ mod tests {
 
     #[test]
     fn bytes_from_both_ways_are_told_as_both() {
-        let source = FallbackSource::new(None, Some(Box::new(OneBlob)), Arc::new(|_| {})).unwrap();
+        let source = FallbackSource::new(None, Some(Box::new(ApiBlob)), Arc::new(|_| {})).unwrap();
         assert!(source.record_route(TransferRoute::Registry));
         assert!(!source.record_route(TransferRoute::Registry));
         assert_eq!(source.taken_route(), TransferRoute::Registry);
