@@ -179,7 +179,7 @@ mod tests {
         let last = |report: &ModelPushReport| {
             let text = format_push(report);
             let row = text.lines().nth(1).unwrap();
-            row.split("2 KiB").nth(1).unwrap().trim().to_owned()
+            row.split(&ByteSize(2048).to_string()).nth(1).unwrap().trim().to_owned()
         };
         let written = |via| ModelPushReport { via, ..make_report(Some(ModelPutOutcome::Written)) };
         assert_eq!(last(&make_report(Some(ModelPutOutcome::Present))), "already present");

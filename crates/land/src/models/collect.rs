@@ -152,22 +152,20 @@ mod tests {
     use super::super::{ModelSelection, plan_models, write_models};
     use super::*;
 
-    /// Writes a revision of `o/n`, and dates its record: `age` seconds before now.
-    fn write_revision(
-        root: &Path,
-        commit: char,
-        age: u64,
-        files: &[(&str, &[u8])],
-    ) -> Vec<ModelPlan> {
+    fn write_revision(root: &Path, commit: char, files: &[(&str, &[u8])]) -> Vec<ModelPlan> {
         let mut source = MemorySource::default();
         source.add_model("o/n", &commit.to_string().repeat(40), Some("main"), files);
         let plans = plan_models(&source, &ModelSelection::default()).unwrap();
         write_models(&source, root, &plans, ModelLayout::HfCache, &SilentProgress).unwrap();
-        let record =
-            root.join(format!(".gantry/models/o--n--{}.json", commit.to_string().repeat(40)));
+        plans
+    }
+
+    /// Dates the record of a revision: `age` seconds before now.
+    fn set_age(root: &Path, commit: char, age: u64) {
+        let name = format!("o--n--{}.json", commit.to_string().repeat(40));
+        let record = root.join(".gantry/models").join(name);
         let time = SystemTime::now() - Duration::from_secs(age);
         fs::File::options().append(true).open(record).unwrap().set_modified(time).unwrap();
-        plans
     }
 
     fn snapshot_path(root: &Path, commit: char) -> PathBuf {
@@ -181,9 +179,9 @@ mod tests {
     #[test]
     fn an_old_revision_goes_with_all_that_only_it_uses() {
         let root = tempfile::tempdir().unwrap();
-        write_revision(root.path(), 'a', 10, &[("config.json", b"old"), ("same.txt", b"same")]);
+        write_revision(root.path(), 'a', &[("config.json", b"old"), ("same.txt", b"same")]);
         let plans =
-            write_revision(root.path(), 'b', 0, &[("config.json", b"new"), ("same.txt", b"same")]);
+            write_revision(root.path(), 'b', &[("config.json", b"new"), ("same.txt", b"same")]);
         assert_eq!(count_blobs(root.path()), 3);
         let gone = collect_old_revisions(root.path(), &plans, 1).unwrap();
         assert_eq!(gone, [format!("o/n@{}", "a".repeat(40))]);
@@ -201,10 +199,13 @@ mod tests {
     #[test]
     fn the_plans_revision_and_the_newest_others_are_kept_by_the_time_of_their_records() {
         let root = tempfile::tempdir().unwrap();
-        write_revision(root.path(), 'c', 5, &[("x", b"c")]);
-        write_revision(root.path(), 'a', 20, &[("x", b"a")]);
+        write_revision(root.path(), 'c', &[("x", b"c")]);
+        write_revision(root.path(), 'a', &[("x", b"a")]);
         // The plan's own record is the oldest: it stays all the same.
-        let plans = write_revision(root.path(), 'b', 90, &[("x", b"b")]);
+        let plans = write_revision(root.path(), 'b', &[("x", b"b")]);
+        for (commit, age) in [('c', 5), ('a', 20), ('b', 90)] {
+            set_age(root.path(), commit, age);
+        }
         let gone = collect_old_revisions(root.path(), &plans, 2).unwrap();
         assert_eq!(gone, [format!("o/n@{}", "a".repeat(40))]);
         assert!(
@@ -216,13 +217,13 @@ mod tests {
     #[test]
     fn a_blob_that_somebody_elses_snapshot_links_to_stays() {
         let root = tempfile::tempdir().unwrap();
-        write_revision(root.path(), 'a', 10, &[("config.json", b"old")]);
+        write_revision(root.path(), 'a', &[("config.json", b"old")]);
         let blob = fs::read_link(snapshot_path(root.path(), 'a').join("config.json")).unwrap();
         // huggingface_hub's own download of another commit with the same file.
         let foreign = snapshot_path(root.path(), 'f');
         fs::create_dir_all(&foreign).unwrap();
         std::os::unix::fs::symlink(&blob, foreign.join("config.json")).unwrap();
-        let plans = write_revision(root.path(), 'b', 0, &[("config.json", b"new")]);
+        let plans = write_revision(root.path(), 'b', &[("config.json", b"new")]);
         collect_old_revisions(root.path(), &plans, 1).unwrap();
         assert!(!snapshot_path(root.path(), 'a').exists());
         assert_eq!(fs::read(foreign.join("config.json")).unwrap(), b"old");
@@ -231,10 +232,10 @@ mod tests {
     #[test]
     fn a_folder_with_somebody_elses_file_in_it_stays() {
         let root = tempfile::tempdir().unwrap();
-        write_revision(root.path(), 'a', 10, &[("config.json", b"old")]);
+        write_revision(root.path(), 'a', &[("config.json", b"old")]);
         let own = snapshot_path(root.path(), 'a').join("notes.txt");
         fs::write(&own, "mine").unwrap();
-        let plans = write_revision(root.path(), 'b', 0, &[("config.json", b"new")]);
+        let plans = write_revision(root.path(), 'b', &[("config.json", b"new")]);
         collect_old_revisions(root.path(), &plans, 1).unwrap();
         assert_eq!(fs::read_to_string(&own).unwrap(), "mine");
         assert!(!own.with_file_name("config.json").is_symlink());
