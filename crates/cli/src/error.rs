@@ -569,28 +569,6 @@ mod tests {
     }
 
     #[test]
-    fn causes_are_told_once_and_in_their_order() {
-        #[derive(Debug, thiserror::Error)]
-        #[error("{text}")]
-        struct CausedError {
-            text: &'static str,
-            #[source]
-            cause: Option<Box<CausedError>>,
-        }
-        let chain = |texts: [&'static str; 3]| {
-            texts
-                .into_iter()
-                .rev()
-                .fold(None, |cause, text| Some(Box::new(CausedError { text, cause })))
-                .unwrap()
-        };
-        let plain = describe_with_causes(&*chain(["outer", "middle", "inner"]));
-        assert_eq!(plain, "outer: middle: inner");
-        let quoting = describe_with_causes(&*chain(["outer (middle)", "middle", "inner"]));
-        assert_eq!(quoting, "outer (middle): inner");
-    }
-
-    #[test]
     fn damage_is_an_integrity_error_from_whatever_crate_it_comes() {
         assert_eq!(kind_of(make_mismatch()), ErrorKind::Integrity);
         assert_eq!(kind_of(remote::Error::from(make_mismatch())), ErrorKind::Integrity);
@@ -599,15 +577,6 @@ mod tests {
         assert_eq!(kind_of(land::claim::Error::from(in_pod)), ErrorKind::Integrity);
         assert_eq!(kind_of(depot::Error::Source(make_mismatch())), ErrorKind::Integrity);
         assert_eq!(kind_of(land::Error::Source(make_mismatch())), ErrorKind::Integrity);
-    }
-
-    #[test]
-    fn a_certificate_that_is_not_trusted_is_bad_input_from_whatever_crate_it_comes() {
-        let untrusted =
-            || net::Error::Untrusted { host: "site:5000".into(), reason: "unknown issuer".into() };
-        assert_eq!(kind_of(untrusted()), ErrorKind::Usage);
-        let remote = remote::Error::Net { what: "nginx:1".into(), cause: untrusted() };
-        assert_eq!(kind_of(remote), ErrorKind::Usage);
     }
 
     #[test]
