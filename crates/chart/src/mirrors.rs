@@ -13,7 +13,7 @@ use crate::Result;
 use crate::target::RelocationTarget;
 
 /// A configuration file that makes nodes pull from the site.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct MirrorFile {
     /// The program that reads it: containerd, k3s, CRI-O, OpenShift.
     pub reader: &'static str,

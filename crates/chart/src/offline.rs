@@ -24,7 +24,7 @@ pub struct OfflineValues {
 }
 
 /// A value that turns something off.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct OfflineSwitch {
     /// The path of the value.
     pub path: DocumentPath,
@@ -35,7 +35,7 @@ pub struct OfflineSwitch {
 }
 
 /// A switch that cannot be set: helm fails with it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct RefusedSwitch {
     /// The path of the value.
     pub path: DocumentPath,

@@ -13,7 +13,7 @@ use crate::path::DocumentPath;
 use crate::values;
 
 /// One value of the overlay.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
 pub struct OverlaySetting {
     /// The path of the value.
     pub path: DocumentPath,

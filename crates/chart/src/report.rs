@@ -18,7 +18,7 @@ use crate::relocate::{
 use crate::{DocumentPath, Result, find};
 
 /// The report on one relocation.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RelocationReport {
     /// The chart's name.
@@ -34,7 +34,7 @@ pub struct RelocationReport {
     /// The images that no value moves.
     pub leftovers: Vec<ImageLeftover>,
     /// Image fields whose content is not an image, with or without the overlay.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(rename = "invalidFields", skip_serializing_if = "Vec::is_empty")]
     pub broken: Vec<find::BrokenImageField>,
     /// Images that operators may pull; the manifests do not show whether they do. Not proven.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -55,32 +55,38 @@ pub struct RelocationReport {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<UnexpectedChange>,
     /// Texts that still point outside the site and that no finder knows.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(rename = "stillOutside", skip_serializing_if = "Vec::is_empty")]
     pub foreign: Vec<ForeignReference>,
 }
 
 /// An image that was moved, with all of its locations.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct RelocatedImage {
     /// The image.
+    #[serde(rename = "image")]
     pub from: Reference,
     /// Its name at the site.
+    #[serde(rename = "target")]
     pub to: Reference,
     /// The values that move it.
+    #[serde(rename = "values")]
     pub by: Vec<DocumentPath>,
     /// The number of locations where it was moved.
+    #[serde(rename = "locationCount")]
     pub places: usize,
 }
 
 /// An image that no value moves, at one location.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct ImageLeftover {
     /// The image.
     pub image: Reference,
     /// Its name at the site.
+    #[serde(rename = "target")]
     pub to: Reference,
     /// Its location; for an image that is built into an operator, the object that makes the
     /// operator pull it.
+    #[serde(rename = "location")]
     pub place: find::ManifestLocation,
     /// Why it stays, and so which workarounds there are.
     pub kind: LeftoverKind,
@@ -89,7 +95,7 @@ pub struct ImageLeftover {
 }
 
 /// Why an image cannot be moved by values, which decides the possible workarounds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum LeftoverKind {
     /// Only the template names it: a post-renderer can move it.

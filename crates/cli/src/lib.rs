@@ -16,12 +16,16 @@ mod commands;
 mod context;
 mod environment;
 mod error;
+#[cfg(test)]
+mod error_samples;
 mod live_view;
 mod model_targets;
+mod parse_error;
 mod seeder_session;
 mod ui;
 mod value_parsers;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser};
@@ -72,6 +76,10 @@ pub fn run() -> ExitCode {
         Err(error) => {
             // clap reports `--help` and `--version` as errors too, with exit code 0. All other errors
             // of its parser have exit code 2, which is also our code for bad usage.
+            if error.exit_code() != 0 && wants_json(std::env::args_os()) {
+                ui::print_errors_as_json();
+                return ui::report_error(&parse_error::convert_parse_error(&error));
+            }
             let _ = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
@@ -87,12 +95,91 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// Whether a command line that could not be parsed asks for JSON.
+fn wants_json(arguments: impl IntoIterator<Item = OsString>) -> bool {
+    let mut previous = OsString::new();
+    for argument in arguments {
+        if argument == "--" {
+            return false;
+        }
+        if argument == "--output=json" || previous == "--output" && argument == "json" {
+            return true;
+        }
+        previous = argument;
+    }
+    false
+}
+
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    #![allow(clippy::unwrap_used)]
+    use clap::{CommandFactory as _, Parser as _};
 
     #[test]
     fn the_command_line_holds_together() {
         super::Cli::command().debug_assert();
+    }
+
+    /// The width of the terminal that help is written for in snapshots.
+    const WIDTH: usize = 100;
+
+    #[test]
+    fn the_help_of_every_command_is_as_reviewed() {
+        let mut command = super::Cli::command().term_width(WIDTH);
+        command.build();
+        let mut texts = Vec::new();
+        collect_help(&mut command, &mut texts);
+        // The variables' values belong to whoever runs the test.
+        let filters = [(r"\[env: (\w+)=[^\]]*\]", "[env: $1]"), (r"[ \t]+\n", "\n")];
+        insta::with_settings!({ filters => filters, omit_expression => true }, {
+            for (name, text) in texts {
+                insta::assert_snapshot!(name, text);
+            }
+        });
+    }
+
+    /// The long help of a command and of the commands in it, the hidden ones too.
+    fn collect_help(command: &mut clap::Command, texts: &mut Vec<(String, String)>) {
+        let name = command.get_bin_name().unwrap_or("gantry").replace(' ', "-");
+        texts.push((format!("help-{name}"), command.render_long_help().to_string()));
+        for own in command.get_subcommands_mut().filter(|own| own.get_name() != "help") {
+            collect_help(own, texts);
+        }
+    }
+
+    #[test]
+    fn an_error_of_the_command_line_has_a_message_and_hints() {
+        let commands = [
+            "gantry",
+            "gantry nonsense",
+            "gantry pack --nonsense",
+            "gantry pack --file-sise 4GiB",
+            "gantry pack --file-size many",
+            "gantry load x.gantry",
+            "gantry load x.gantry --to",
+            "gantry fetch --concurrency 0",
+            "gantry lock --check --upgrade",
+            "gantry --output xml version",
+            "gantry -q -v version",
+            "gantry models",
+            "gantry webhook --site site.yaml",
+            "gantry policy images --site site.yaml --namespace Shop",
+        ];
+        let errors = commands.map(|line| {
+            let error = super::Cli::try_parse_from(line.split(' ')).err().unwrap();
+            format!("$ {line}\n{}", super::parse_error::convert_parse_error(&error).to_text())
+        });
+        insta::with_settings!({ omit_expression => true }, {
+            insta::assert_snapshot!("errors-of-the-command-line", errors.join("\n"));
+        });
+    }
+
+    #[test]
+    fn errors_of_a_command_line_are_json_where_it_asks_for_that() {
+        let wants = |line: &str| super::wants_json(line.split(' ').map(Into::into));
+        assert!(wants("gantry lock --output json --nonsense"));
+        assert!(wants("gantry --output=json nonsense"));
+        assert!(!wants("gantry lock --output table json"));
+        assert!(!wants("gantry tether -- helm --output json"));
     }
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use schemars::JsonSchema;
 use serde::Serialize;
 use store::progress::Progress;
 use types::ByteSize;
@@ -300,6 +301,30 @@ pub(crate) fn format_rows(rows: Vec<[String; 2]>) -> String {
     lines.join("\n") + "\n"
 }
 
+/// What is printed for an error with `--output json`, as one line on standard error.
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct ErrorDocument {
+    error: ErrorObject,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct ErrorObject {
+    /// failed (exit code 1), usage (2), integrity (3) or partial (4).
+    kind: String,
+    message: String,
+    /// What led to it, the nearest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    causes: Vec<String>,
+    /// What to do next.
+    hints: Vec<String>,
+}
+
+/// Prints errors as JSON from now on. For errors of the command line itself, which come before
+/// [`Ui::new`].
+pub(crate) fn print_errors_as_json() {
+    JSON_ERRORS.store(true, Ordering::Relaxed);
+}
+
 /// Prints an error and returns its exit code.
 pub(crate) fn report_error(error: &CommandError) -> ExitCode {
     print_error(error);
@@ -316,12 +341,14 @@ pub(crate) fn exit_with_error(error: &CommandError) -> ! {
 fn print_error(error: &CommandError) {
     let (kind, message, hints) = (error.kind().as_str(), error.message(), error.hints());
     if JSON_ERRORS.load(Ordering::Relaxed) {
-        let mut shown = serde_json::json!({ "kind": kind, "message": message, "hints": hints });
-        if !error.causes().is_empty() {
-            shown["causes"] = error.causes().into();
-        }
-        let value = serde_json::json!({ "error": shown });
-        eprintln!("{value}");
+        let error = ErrorObject {
+            kind: kind.to_owned(),
+            message: message.to_owned(),
+            causes: error.causes().to_vec(),
+            hints: hints.to_vec(),
+        };
+        // Texts can always be written as JSON.
+        eprintln!("{}", serde_json::to_string(&ErrorDocument { error }).unwrap_or_default());
         return;
     }
     eprintln!("{} {message}", paint_text("error:", "1;31"));

@@ -22,7 +22,7 @@ pub enum ObjectScope<'a> {
 }
 
 /// What an apply did to the object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ApplyEffect {
     /// It was created.

@@ -40,21 +40,25 @@ pub(crate) struct CachedManifest {
 }
 
 /// What can be pulled from a depot, in numbers.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DepotSummary {
     /// The number of roots of each kind.
+    #[serde(rename = "rootCounts")]
     pub roots: BTreeMap<&'static str, usize>,
     /// The number of repositories at the OCI endpoint.
+    #[serde(rename = "repositoryCount")]
     pub repositories: usize,
     /// The number of models at the Hugging Face endpoint.
+    #[serde(rename = "modelCount")]
     pub models: usize,
     /// What the source names but the depot cannot serve.
+    #[serde(rename = "notServed")]
     pub left_out: Vec<UnservedRoot>,
 }
 
 /// A root, or a manifest below it, that is absent or damaged. The depot serves the rest.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UnservedRoot {
     /// The root's full name.

@@ -17,7 +17,7 @@ use crate::Result;
 use crate::pods::Workload;
 
 /// The network policies of a namespace, wanted and present.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct NamespaceCoverage {
     /// The namespace.

@@ -33,7 +33,7 @@ pub struct AuditEvidence {
 }
 
 /// An observer, and how it saw.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Observer {
     /// `names` for the DNS sink, or the name of the node.
@@ -46,7 +46,7 @@ pub struct Observer {
 }
 
 /// Something that was done during an audit so that the workloads do their work.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ExerciseResult {
     /// What was done: a first inference of a release, or a command.
@@ -58,7 +58,7 @@ pub struct ExerciseResult {
 }
 
 /// Whether an exercise worked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ExerciseOutcome {
     /// It worked.

@@ -56,7 +56,7 @@ pub enum ObserverMessage {
 }
 
 /// How an observer sees what leaves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ObservationMethod {
     /// DNS questions that CoreDNS forwards to the sink.

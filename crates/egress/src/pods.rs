@@ -13,7 +13,7 @@ use serde::Serialize;
 const GRACE: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
 
 /// What made a pod: the object that a person edits.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Workload {
     /// `Deployment`, `CronJob`, …; `Pod` for a pod that no controller made.
@@ -25,7 +25,7 @@ pub struct Workload {
 }
 
 /// A pod and its workload.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PodIdentity {
     /// The workload that it belongs to.

@@ -12,7 +12,7 @@ use crate::sign::{self, TrustedKey};
 use crate::{Error, Result, archive};
 
 /// The result of checking the signature.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase", tag = "state")]
 pub enum SignatureStatus {
     /// It is valid, and made with a trusted key.

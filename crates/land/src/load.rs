@@ -59,7 +59,7 @@ pub struct LoadedRoot {
 }
 
 /// Whether a root had to be loaded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LoadOutcome {
     /// It was there already, under its name and with its digest.

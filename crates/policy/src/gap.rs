@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 /// Something that the policies do not restrict, or that they block although it may be needed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct PolicyGap {
     /// What it is about: an object's kind and name, or a part of the site.
     pub subject: String,
@@ -18,7 +18,7 @@ pub struct PolicyGap {
 }
 
 /// The kinds of gaps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum PolicyGapKind {
     /// The site names a host; network policies know only addresses.

@@ -28,6 +28,7 @@ mod folder_files;
 pub mod gantry;
 mod hub;
 pub mod images;
+pub mod json_schema;
 mod network;
 mod process;
 mod registry;

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::{Error, Result, yaml};
 
 /// The whole configuration file (`~/.config/gantry/config.yaml`, `--config`, `GANTRY_CONFIG`).
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase", default)]
 pub struct UserConfig {
     /// From a registry host (or `hf`, `ollama`) to the URL that is used instead.

@@ -102,7 +102,7 @@ impl fmt::Debug for Digest {
     }
 }
 
-crate::text::serde_as_text!(Digest);
+crate::text::serde_as_text!(Digest "^sha256:[0-9a-f]{64}$");
 
 #[cfg(test)]
 mod tests {

@@ -105,4 +105,4 @@ macro_rules! display {
     )*};
 }
 display!(ModelId, CommitId, GitId);
-crate::text::serde_as_text!(ModelId, CommitId, GitId);
+crate::text::serde_as_text!(ModelId, CommitId "^[0-9a-f]{40}$", GitId "^[0-9a-f]{40}$");

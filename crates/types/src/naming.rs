@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use crate::{Error, Reference, Result, reference::is_host};
 
 /// How the name in the site's registry is made from the name at the source.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum NamingRule {
     /// The repository's path behind the registry: `ghcr.io/a/b:1` is `SITE/a/b:1`.

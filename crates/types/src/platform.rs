@@ -73,7 +73,7 @@ impl fmt::Display for Platform {
     }
 }
 
-crate::text::serde_as_text!(Platform);
+crate::text::serde_as_text!(Platform "^[^/]+/[^/]+(/[^/]+)?$");
 
 #[cfg(test)]
 mod tests {

@@ -10,10 +10,10 @@ use crate::{Cause, Digest, Error, Reference, Result, RootKind};
 pub const VERSION: u32 = 1;
 
 /// All content of one target after a load.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Receipt {
-    /// [`VERSION`].
+    /// The version of the format: 1.
     pub version: u32,
     /// The target, as it was given to `load`.
     pub target: String,
@@ -24,7 +24,7 @@ pub struct Receipt {
 }
 
 /// A root that a target holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ReceiptRoot {
     /// The root's name at its source.

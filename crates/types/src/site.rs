@@ -11,7 +11,7 @@ use crate::naming::{self, NamingRule, RegistryPrefix};
 use crate::{ByteSize, Error, Reference, Result, own_image, yaml};
 
 /// A whole `site.yaml`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Site {
     /// The format's version: 1.
@@ -39,7 +39,7 @@ pub struct Site {
 }
 
 /// The address of the site's depot, as pods reach it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct SiteDepot {
     /// `http://…` or `https://…`: what `HF_ENDPOINT` is set to.
@@ -47,7 +47,7 @@ pub struct SiteDepot {
 }
 
 /// The site's registry.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct RegistryTarget {
     /// `host[:port][/path]`.
@@ -67,7 +67,7 @@ pub struct RegistryTarget {
 }
 
 /// A place that models are loaded to, and how.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ModelTarget {
     /// `s3://…`, `gs://…`, `az://…`, `pvc://namespace/claim`, `depot`, or a folder.
@@ -99,7 +99,7 @@ pub struct ModelTarget {
 }
 
 /// How a claim is created.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct NewClaim {
     /// Its size; the size of the models plus a fifth when absent.
@@ -125,8 +125,28 @@ pub enum AccessMode {
     ReadWriteMany,
 }
 
+// By hand, since a derived schema leaves out the short forms.
+impl schemars::JsonSchema for AccessMode {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "AccessMode".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "description": "Which pods may mount the claim: those of one node, or of all nodes.",
+            "enum": ["ReadWriteOnce", "ReadWriteMany", "RWO", "RWX"],
+        })
+    }
+}
+
 /// How a Hugging Face cache in a folder or claim stores its files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum CacheFileStyle {
     /// As `hf download` does: content in `blobs/`, symbolic links in `snapshots/`. Two revisions
@@ -138,7 +158,9 @@ pub enum CacheFileStyle {
 }
 
 /// The folder structure in which a model's files are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum ModelLayout {
     /// A Hugging Face cache.

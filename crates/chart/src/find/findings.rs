@@ -24,15 +24,17 @@ pub struct ImageScan {
 }
 
 /// One image at one location.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct FoundImage {
     /// The full reference.
     pub reference: Reference,
     /// The texts that the reference is composed of, in the order registry, repository, tag, digest.
     pub parts: Vec<ReferencePart>,
     /// The location of its first text.
+    #[serde(rename = "location")]
     pub place: ManifestLocation,
     /// The kind of location.
+    #[serde(rename = "locationKind")]
     pub pattern: LocationKind,
     /// How certain it is that the image will be pulled.
     pub confidence: Confidence,
@@ -46,7 +48,7 @@ pub struct FoundImage {
 }
 
 /// A text in a document that is an image reference or a part of one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct ReferencePart {
     /// Its path in the document.
     pub path: DocumentPath,
@@ -57,7 +59,7 @@ pub struct ReferencePart {
 }
 
 /// Which part of an image reference a text is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PartRole {
     /// The complete reference.
@@ -75,7 +77,7 @@ pub enum PartRole {
 }
 
 /// The location of an image or an address in a stream of manifests.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct ManifestLocation {
     /// The template that rendered the document; absent in plain manifests.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -91,7 +93,9 @@ pub struct ManifestLocation {
 }
 
 /// The kind of location that an image was found in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum LocationKind {
     /// A container or image volume of a pod.
@@ -117,7 +121,9 @@ pub enum LocationKind {
 }
 
 /// How certain it is that an image will be pulled. Ordered: `Certain` is the highest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Confidence {
     /// Only named: a value that was not rendered, an annotation of Chart.yaml.
@@ -129,9 +135,10 @@ pub enum Confidence {
 }
 
 /// An image field whose content is not an image reference.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct BrokenImageField {
     /// The location of the field.
+    #[serde(rename = "location")]
     pub place: ManifestLocation,
     /// Its content.
     pub text: String,

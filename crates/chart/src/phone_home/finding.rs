@@ -9,7 +9,7 @@ use crate::find::ManifestLocation;
 use crate::path::DocumentPath;
 
 /// One thing that connects to the internet, or that may do so.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase", tag = "kind")]
 pub enum PhoneHomeFinding {
     /// A value of the chart that enables it.
@@ -33,6 +33,7 @@ pub enum PhoneHomeFinding {
         /// The image's name without the tag.
         image: String,
         /// The containers that lack it.
+        #[serde(rename = "locations")]
         places: Vec<ManifestLocation>,
         /// What the program does without the variable.
         why: String,
@@ -44,6 +45,7 @@ pub enum PhoneHomeFinding {
         /// The URLs.
         urls: Vec<String>,
         /// The location of the first one.
+        #[serde(rename = "location")]
         place: ManifestLocation,
         /// The values that contain the host, if the chart's values are known.
         #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -8,13 +8,15 @@ use crate::find::ManifestLocation;
 use crate::path::DocumentPath;
 
 /// An image whose name is compiled into an operator.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct CompiledInImage {
     /// The image that the operator pulls.
     pub image: Reference,
     /// The name that it has at the site.
+    #[serde(rename = "target")]
     pub to: Reference,
     /// The document that makes the operator pull it: its Deployment, or a custom resource.
+    #[serde(rename = "location")]
     pub place: ManifestLocation,
     /// Values of the chart that may choose another image, according to the rule.
     #[serde(skip_serializing_if = "Vec::is_empty")]

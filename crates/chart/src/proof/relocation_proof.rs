@@ -12,7 +12,7 @@ use crate::find::{
 use crate::target::RelocationTarget;
 
 /// What a render with the overlay shows; serialized into the reports of `gantry relocate`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RelocationProof {
     /// The images that have their name at the site now.
     pub moved: Vec<MovedImage>,
@@ -35,7 +35,7 @@ pub struct RelocationProof {
 }
 
 /// An image that has its name at the site.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MovedImage {
     /// Its original name.
     pub from: Reference,
@@ -46,7 +46,7 @@ pub struct MovedImage {
 }
 
 /// An image that still has its original name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnmovedImage {
     /// Its original name.
     pub from: Reference,
@@ -57,9 +57,10 @@ pub struct UnmovedImage {
 }
 
 /// A leaf that changed and should not have.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct UnexpectedChange {
     /// Where it is.
+    #[serde(rename = "location")]
     pub place: ManifestLocation,
     /// Its text without the overlay; absent if the leaf is new.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -70,16 +71,17 @@ pub struct UnexpectedChange {
 }
 
 /// A text that points outside the site.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct ForeignReference {
     /// Where it is.
+    #[serde(rename = "location")]
     pub place: ManifestLocation,
     /// The text that points outside.
     pub text: String,
 }
 
 /// What a proof says, in one word. The order is from best to worst.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ProofVerdict {
     /// Every image is moved and nothing else changed.

@@ -9,11 +9,12 @@ use types::site_content::SiteContent;
 use crate::find::{Confidence, FoundImage, ManifestLocation};
 
 /// An image that the chart needs and the lock does not have.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct UnlockedImage {
     /// The image, with tag and digest as the chart writes them.
     pub image: Reference,
     /// The first location where the chart names it.
+    #[serde(rename = "location")]
     pub place: ManifestLocation,
 }
 

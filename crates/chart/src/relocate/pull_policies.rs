@@ -18,7 +18,7 @@ use crate::values;
 
 /// When a node asks the registry for an image, as in `imagePullPolicy` of a container
 /// (kubernetes.io/docs/concepts/containers/images, "Image pull policy").
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum PullPolicy {
     /// Each time a container starts.
     Always,

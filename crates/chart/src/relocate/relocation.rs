@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use serde::Serialize;
 use types::Reference;
 
 use crate::find::ManifestLocation;
@@ -11,7 +10,7 @@ use crate::path::DocumentPath;
 use crate::proof::relocation_proof::RelocationProof;
 
 /// The result for one chart: its overlay, and what the overlay was proven to do.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Relocation {
     /// The overlay, a values file with comments. The proof was made with exactly this text.
     pub overlay: String,
@@ -29,12 +28,11 @@ pub struct Relocation {
     /// How often the chart was rendered.
     pub renders: usize,
     /// What the chart renders to without the overlay.
-    #[serde(skip)]
     pub rendered: Manifests,
 }
 
 /// One value of the overlay, with the images that it moves.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RelocatedValue {
     /// The path of the value: `app.image.registry`.
     pub path: DocumentPath,

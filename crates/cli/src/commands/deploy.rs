@@ -127,18 +127,18 @@ impl From<WorkaroundOption> for LeftoverWorkaround {
 }
 
 /// The result of a deployment.
-#[derive(Serialize)]
+#[derive(Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct DeploySummary {
+pub(crate) struct DeploySummary {
     context: String,
     server: String,
     releases: Vec<DeployedRelease>,
 }
 
 /// The result of a dry run.
-#[derive(Serialize)]
+#[derive(Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct DeployPreview {
+pub(crate) struct DeployPreview {
     context: String,
     server: String,
     releases: Vec<DeployPlan>,

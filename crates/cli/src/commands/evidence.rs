@@ -103,25 +103,32 @@ struct EvidenceVerifyArgs {
 }
 
 /// The result of collecting evidence.
-#[derive(Serialize)]
+#[derive(Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct EvidenceSummary {
+pub(crate) struct EvidenceSummary {
+    #[serde(rename = "file")]
     written: String,
+    #[serde(rename = "signed")]
     is_signed: bool,
+    #[serde(rename = "imageCount")]
     images: usize,
+    #[serde(rename = "modelCount")]
     models: usize,
+    #[serde(rename = "chartCount")]
     charts: usize,
+    #[serde(rename = "partCount")]
     parts: usize,
     bytes: u64,
     findings: Vec<EvidenceFinding>,
 }
 
 /// The result of verifying an archive.
-#[derive(Serialize)]
+#[derive(Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct EvidenceVerification {
+pub(crate) struct EvidenceVerification {
     name: String,
     signature: SignatureStatus,
+    #[serde(rename = "partCount")]
     parts: usize,
     findings: Vec<EvidenceFinding>,
 }

@@ -27,13 +27,17 @@ pub(crate) struct FetchArgs {
     pub(crate) concurrency: Option<u16>,
 }
 
-#[derive(Serialize)]
+/// The result.
+#[derive(Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct FetchSummary {
+pub(crate) struct FetchSummary {
     store: String,
+    #[serde(rename = "rootCount")]
     roots: usize,
+    #[serde(rename = "fetchedBlobCount")]
     fetched_blobs: usize,
     fetched_bytes: u64,
+    #[serde(rename = "presentBlobCount")]
     present_blobs: usize,
 }
 

@@ -38,9 +38,10 @@ pub(crate) struct ImageArgs {
     tag: Option<Reference>,
 }
 
-#[derive(Serialize)]
+/// The result.
+#[derive(Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct OwnImageSummary {
+pub(crate) struct OwnImageSummary {
     image: String,
     digest: String,
     media_type: String,
@@ -48,7 +49,7 @@ struct OwnImageSummary {
     platforms: Vec<OwnImagePlatform>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct OwnImagePlatform {
     platform: String,

@@ -74,18 +74,20 @@ enum MinimumConfidence {
     Certain,
 }
 
-#[derive(Serialize)]
-struct ImageList {
+/// The result.
+#[derive(Serialize, schemars::JsonSchema)]
+pub(crate) struct ImageList {
     images: Vec<ListedImage>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(rename = "invalidFields", skip_serializing_if = "Vec::is_empty")]
     broken: Vec<BrokenImageField>,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Serialize, schemars::JsonSchema)]
 struct ListedImage {
     reference: Reference,
     /// The highest confidence among its places.
     confidence: Confidence,
+    #[serde(rename = "mentions")]
     places: Vec<FoundImage>,
 }
 
@@ -317,13 +319,14 @@ fn explain_images(context: &CommandContext, images: &ImageList, wanted: &str) ->
     let is_wanted = |image: &&ListedImage| {
         whole.as_ref() == Some(&image.reference) || image.reference.to_string().contains(wanted)
     };
-    let found: Vec<&ListedImage> = images.images.iter().filter(is_wanted).collect();
+    let found: Vec<ListedImage> = images.images.iter().filter(is_wanted).cloned().collect();
     if found.is_empty() {
         return Err(CommandError::usage_error(format!("no image that matches {wanted} was found"))
             .with_hint("leave out --explain to list all images; other values (-f, --variant) may turn more of them on"));
     }
+    let found = ImageList { images: found, broken: vec![] };
     context.ui.print_result(&found, |found| {
-        let places = found.iter().flat_map(|image| &image.places);
+        let places = found.images.iter().flat_map(|image| &image.places);
         places.fold(String::new(), |mut text, found| {
             let _ = writeln!(text, "{}", found.explain());
             text

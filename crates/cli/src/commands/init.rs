@@ -4,14 +4,20 @@ use std::path::PathBuf;
 
 use types::input::ChartSource;
 
+use super::schema::PublishedSchema;
 use crate::charts::parse_chart_sources;
 use crate::context::CommandContext;
 use crate::environment;
 use crate::error::{CommandError, Result};
 
+/// The schema of gantry.yaml, beside it.
+const SCHEMA: &str = "gantry.schema.json";
+
 /// Write a commented gantry.yaml for one or more charts.
 ///
-/// The file has every kind of entry with an example in a comment. A chart may be given as oci://…, as
+/// The file has every kind of entry with an example in a comment. Its JSON schema is written beside it
+/// as gantry.schema.json and named in the first line, so that editors with a YAML language server
+/// complete and check keys. A chart may be given as oci://…, as
 /// the URL of a repository followed by the chart's name, as a folder or as a .tgz.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
@@ -33,7 +39,7 @@ pub(crate) struct InitArgs {
     /// The name of the bundle [default: the name of the first chart].
     #[arg(long)]
     name: Option<String>,
-    /// Overwrite an existing gantry.yaml.
+    /// Overwrite an existing gantry.yaml and gantry.schema.json.
     #[arg(long)]
     force: bool,
 }
@@ -43,6 +49,16 @@ pub(crate) fn run(context: &CommandContext, args: &InitArgs) -> Result<()> {
     if path.exists() && !args.force {
         return Err(CommandError::usage_error(format!("{} exists already", path.display()))
             .with_hint("edit it, or overwrite it with --force"));
+    }
+    let schema_path = context.resolve_file(SCHEMA);
+    let schema = PublishedSchema::find("input").map(PublishedSchema::to_json).unwrap_or_default();
+    let is_other = std::fs::read_to_string(&schema_path).is_ok_and(|text| text != schema);
+    if is_other && !args.force {
+        return Err(CommandError::usage_error(format!(
+            "{} exists already, with other content",
+            schema_path.display()
+        ))
+        .with_hint("move it away, or overwrite it with --force"));
     }
     let mut charts = Vec::new();
     for source in parse_chart_sources(&args.charts)? {
@@ -64,6 +80,9 @@ pub(crate) fn run(context: &CommandContext, args: &InitArgs) -> Result<()> {
         charts.first().map_or_else(|| "site".to_owned(), |chart| derive_bundle_name(&chart.source))
     });
     let text = resolve::init::render_input(&name, &charts)?;
+    environment::write_file(&schema_path, &schema)?;
+    // The language server resolves the path from the folder of the YAML file.
+    let text = format!("# yaml-language-server: $schema=./{SCHEMA}\n{text}");
     environment::write_file(&path, &text)?;
     context.ui.print_status(&format!("{} written; next: gantry lock", path.display()));
     Ok(())

@@ -30,21 +30,25 @@ pub(crate) struct InspectArgs {
     lock: bool,
 }
 
-#[derive(Serialize)]
+/// The result.
+#[derive(Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct BundleListing {
+pub(crate) struct BundleListing {
     bundle: String,
+    #[serde(rename = "fileCount")]
     volumes: usize,
+    #[serde(rename = "missingFiles")]
     missing: Vec<u32>,
     roots: Vec<InspectedRoot>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct InspectedRoot {
     name: String,
     kind: &'static str,
     digest: types::Digest,
+    #[serde(rename = "complete")]
     is_complete: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes: Option<u64>,

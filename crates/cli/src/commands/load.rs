@@ -85,22 +85,25 @@ enum SparseHandling {
     Rewrite,
 }
 
-#[derive(Serialize)]
+/// The result.
+#[derive(Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct LoadSummary {
+pub(crate) struct LoadSummary {
     target: String,
+    #[serde(rename = "dryRun")]
     is_dry_run: bool,
+    #[serde(rename = "transferredBytes")]
     moved_bytes: u64,
     roots: Vec<LoadSummaryRow>,
     /// What was written to the site's model targets.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(rename = "targets", skip_serializing_if = "Vec::is_empty")]
     models: Vec<ModelPushReport>,
     /// Whether something failed because the source is damaged.
     #[serde(skip)]
     is_damaged: bool,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct LoadSummaryRow {
     name: String,
@@ -111,7 +114,7 @@ struct LoadSummaryRow {
     #[serde(skip_serializing_if = "Option::is_none")]
     rewritten: Option<types::Digest>,
     outcome: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "failure", skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
 

@@ -34,15 +34,22 @@ pub(crate) struct LockArgs {
     upgrade: Vec<String>,
 }
 
-#[derive(Serialize)]
+/// The result.
+#[derive(Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct LockSummary {
+pub(crate) struct LockSummary {
     file: String,
+    #[serde(rename = "changed")]
     is_changed: bool,
+    #[serde(rename = "chartCount")]
     charts: usize,
+    #[serde(rename = "imageCount")]
     images: usize,
+    #[serde(rename = "modelCount")]
     models: usize,
+    #[serde(rename = "fileCount")]
     files: usize,
+    #[serde(rename = "blobCount")]
     blobs: usize,
     bytes: u64,
 }

@@ -24,7 +24,7 @@ pub(super) struct ManifestOutputArgs {
 }
 
 /// An object in the written manifests, by kind and name.
-#[derive(Serialize)]
+#[derive(Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct WrittenObject {
     pub(super) kind: String,

@@ -21,6 +21,7 @@ mod policy;
 pub(crate) mod post_render;
 mod relocate;
 mod resolve;
+mod schema;
 mod serve;
 mod store;
 mod tether;
@@ -65,6 +66,7 @@ pub(crate) enum GantryCommand {
     Store(store::StoreCommand),
     #[command(hide = true)]
     Resolve(resolve::ResolveArgs),
+    Schema(schema::SchemaArgs),
     Completion(completion::CompletionArgs),
     #[command(hide = true)]
     Tether(tether::TetherArgs),
@@ -102,6 +104,7 @@ pub(crate) fn run_command(
         GantryCommand::Webhook(args) => webhook::run(context, &args),
         GantryCommand::Models(command) => models::run(context, &command),
         GantryCommand::Store(command) => store::run(context, &command),
+        GantryCommand::Schema(args) => schema::run(context, &args),
         GantryCommand::Completion(args) => completion::run(context, &args, definition()),
         GantryCommand::Version(args) => version::run(context, &args),
     }

@@ -6,6 +6,7 @@ mod image;
 mod node;
 mod pod;
 mod report;
+mod summary;
 mod target;
 
 use std::num::NonZeroU16;
@@ -18,8 +19,9 @@ use types::destination::ModelDestination;
 use types::site::{CacheFileStyle, ModelLayout, ModelTarget};
 
 use self::report::{
-    build_no_models_error, format_checked_models, format_records, require_undamaged,
+    build_no_models_error, print_push, print_records, print_verified, require_undamaged,
 };
+pub(crate) use self::summary::{ModelsListing, ModelsPushSummary, ModelsVerifySummary};
 use self::target::ModelPushTarget;
 use crate::context::CommandContext;
 use crate::environment;
@@ -245,7 +247,9 @@ fn push_models(context: &CommandContext, args: &ModelsPushArgs) -> Result<()> {
                 UnfitModelPolicy::Refused,
                 mode,
             )?;
-            context.ui.print_result(&pushed, model_targets::format_push)
+            print_push(context, mode, pushed.into(), |pushed| {
+                model_targets::format_push(&pushed.report)
+            })
         }
     }
 }
@@ -300,7 +304,7 @@ fn verify_models(context: &CommandContext, args: &ModelsVerifyArgs) -> Result<()
         meter.clear();
     }
     let checked = checked?;
-    context.ui.print_result(&checked, format_checked_models)?;
+    print_verified(context, place.to_string(), &checked)?;
     require_undamaged(
         &place.to_string(),
         |file| opened.display_path(file).display().to_string(),
@@ -320,7 +324,7 @@ fn list_models(context: &CommandContext, args: &ModelsListArgs) -> Result<()> {
     };
     let opened = OpenModelTarget::open(place, &args.server.bucket_access(context))?;
     let records = opened.records()?;
-    context.ui.print_result(&records, |records| format_records(records))
+    print_records(context, place.to_string(), &records)
 }
 
 fn build_no_files_error(place: &ModelPushTarget) -> CommandError {

@@ -40,18 +40,21 @@ pub(crate) struct PackArgs {
     dry_run: bool,
 }
 
-#[derive(Serialize)]
+/// The result.
+#[derive(Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct PackSummary {
+pub(crate) struct PackSummary {
     bundle: String,
+    #[serde(rename = "dryRun")]
     is_dry_run: bool,
+    #[serde(rename = "files")]
     volumes: Vec<PackSummaryFile>,
     bytes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     manifest: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct PackSummaryFile {
     file: String,

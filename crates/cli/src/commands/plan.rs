@@ -33,23 +33,27 @@ const BLOCK: u64 = 512;
 /// What a blob takes in a bundle file beside its content, at most: two tar headers and an index entry.
 const PER_BLOB: u64 = 3 * BLOCK;
 
-#[derive(Serialize)]
+/// The result.
+#[derive(Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct FetchPreview {
+pub(crate) struct FetchPreview {
     name: String,
+    #[serde(rename = "roots")]
     things: Vec<FetchPreviewEntry>,
+    #[serde(rename = "blobCount")]
     blobs: usize,
     bytes: u64,
     present_bytes: u64,
     missing_bytes: u64,
     /// The size of all bundle files together. Exact once everything is fetched, before that a close
     /// estimate.
+    #[serde(rename = "bundleBytes")]
     media_bytes: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "fileCount", skip_serializing_if = "Option::is_none")]
     volumes: Option<u64>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct FetchPreviewEntry {
     kind: &'static str,

@@ -96,9 +96,9 @@ fn parse_report_path(text: &str) -> Result<PathBuf, String> {
 }
 
 /// The result, as printed and as written to the JSON report.
-#[derive(Serialize)]
+#[derive(Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct RelocateSummary {
+pub(crate) struct RelocateSummary {
     #[serde(flatten)]
     report: RelocationReport,
     /// The path of the overlay; absent if none was written.

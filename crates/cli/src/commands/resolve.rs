@@ -18,32 +18,39 @@ pub(crate) struct ResolveArgs {
     names: Vec<String>,
 }
 
-#[derive(Serialize)]
+/// The result.
+#[derive(Serialize, schemars::JsonSchema)]
+pub(crate) struct NameLookups {
+    names: Vec<NameLookup>,
+}
+
+#[derive(Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct NameLookup {
     name: String,
     addresses: Vec<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "failure", skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
 
 pub(crate) fn run(context: &CommandContext, args: &ResolveArgs) -> Result<()> {
-    let all = environment::block_on(async {
+    let names = environment::block_on(async {
         let mut all = Vec::new();
         for name in &args.names {
             all.push(look_up_name(name).await);
         }
         Ok(all)
     })?;
+    let all = NameLookups { names };
     context.ui.print_result(&all, |all| {
         let row = |one: &NameLookup| {
             let answer = one.error.clone().unwrap_or_else(|| one.addresses.join(", "));
             [one.name.clone(), answer]
         };
-        ui::format_rows(all.iter().map(row).collect())
+        ui::format_rows(all.names.iter().map(row).collect())
     })?;
     let unknown: Vec<&str> =
-        all.iter().filter(|one| one.error.is_some()).map(|one| one.name.as_str()).collect();
+        all.names.iter().filter(|one| one.error.is_some()).map(|one| one.name.as_str()).collect();
     if unknown.is_empty() {
         return Ok(());
     }

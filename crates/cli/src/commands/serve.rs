@@ -46,9 +46,10 @@ pub(crate) struct ServeArgs {
     tls_key: Option<PathBuf>,
 }
 
-#[derive(Serialize)]
+/// The result, once the server answers.
+#[derive(Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct DepotReady {
+pub(crate) struct DepotReady {
     url: String,
     #[serde(flatten)]
     summary: depot::DepotSummary,

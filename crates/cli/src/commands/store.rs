@@ -60,7 +60,13 @@ pub(crate) fn run(context: &CommandContext, command: &StoreCommand) -> Result<()
     }
 }
 
-#[derive(Serialize)]
+/// The result of `store ls`.
+#[derive(Serialize, schemars::JsonSchema)]
+pub(crate) struct StoreListing {
+    roots: Vec<StoredRoot>,
+}
+
+#[derive(Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct StoredRoot {
     name: String,
@@ -72,7 +78,7 @@ struct StoredRoot {
 }
 
 fn list_roots(context: &CommandContext, store: &store::Store) -> Result<()> {
-    let rows: Vec<StoredRoot> = store
+    let roots: Vec<StoredRoot> = store
         .roots()?
         .into_iter()
         .map(|root| StoredRoot {
@@ -82,8 +88,8 @@ fn list_roots(context: &CommandContext, store: &store::Store) -> Result<()> {
             bytes: store::find_closure(store, &root).ok().map(|closure| closure.size()),
         })
         .collect();
-    context.ui.print_result(&rows, |rows| {
-        let rows = rows.iter().map(|row| {
+    context.ui.print_result(&StoreListing { roots }, |listing| {
+        let rows = listing.roots.iter().map(|row| {
             let size = row.bytes.map_or_else(|| "incomplete".into(), |b| ByteSize(b).to_string());
             [row.kind.to_owned(), row.name.clone(), row.digest.short_hex(), size]
         });
@@ -91,13 +97,18 @@ fn list_roots(context: &CommandContext, store: &store::Store) -> Result<()> {
     })
 }
 
-#[derive(Serialize)]
+/// The result of `store verify`.
+#[derive(Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct StoreCheckSummary {
+pub(crate) struct StoreCheckSummary {
+    #[serde(rename = "blobCount")]
     blobs: u64,
     bytes: u64,
+    #[serde(rename = "rootCount")]
     roots: u64,
+    #[serde(rename = "damagedBlobs")]
     damaged: Vec<String>,
+    #[serde(rename = "incompleteRoots")]
     broken: Vec<String>,
 }
 
@@ -153,11 +164,15 @@ fn describe_broken_root(found: &store::BrokenRoot) -> String {
     format!("{} is incomplete: {}", found.name, problems.join("; "))
 }
 
-#[derive(Serialize)]
+/// The result of `store gc`.
+#[derive(Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct GarbageSummary {
+pub(crate) struct GarbageSummary {
+    #[serde(rename = "dryRun")]
     is_dry_run: bool,
+    #[serde(rename = "blobCount")]
     blobs: usize,
+    #[serde(rename = "partialCount")]
     partials: u64,
     bytes: u64,
 }

@@ -57,13 +57,17 @@ pub(crate) struct UndeployArgs {
     cluster: ClusterArgs,
 }
 
-#[derive(Serialize)]
+/// The result.
+#[derive(Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct UndeploySummary {
+pub(crate) struct UndeploySummary {
     context: String,
+    #[serde(rename = "dryRun")]
     is_dry_run: bool,
+    #[serde(rename = "removals")]
     namespaces: Vec<RemovalReport>,
     /// Releases that are not installed.
+    #[serde(rename = "notInstalled")]
     missing: Vec<String>,
 }
 

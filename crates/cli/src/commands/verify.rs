@@ -25,23 +25,28 @@ pub(crate) struct VerifyArgs {
     volumes: Vec<PathBuf>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct VerifiedBundleFile {
+    #[serde(rename = "file")]
     volume: String,
     bundle: Option<String>,
     number: Option<u32>,
     count: Option<u32>,
     bytes: u64,
+    #[serde(rename = "intact")]
     is_whole: bool,
     damages: Vec<String>,
 }
 
-#[derive(Serialize)]
+/// The result.
+#[derive(Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct VerifySummary {
+pub(crate) struct VerifySummary {
+    #[serde(rename = "files")]
     volumes: Vec<VerifiedBundleFile>,
     /// The numbers of the bundle files that were not given.
+    #[serde(rename = "missingFiles")]
     missing: Vec<u32>,
 }
 

@@ -10,9 +10,10 @@ use crate::error::Result;
 #[command(after_long_help = "Examples:\n  gantry version\n  gantry version --output json")]
 pub(crate) struct VersionArgs {}
 
-#[derive(Serialize)]
+/// The result.
+#[derive(Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct FormatVersions {
+pub(crate) struct FormatVersions {
     gantry: &'static str,
     lock_format: u32,
     bundle_format: u32,

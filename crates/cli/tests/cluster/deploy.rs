@@ -68,7 +68,7 @@ async fn a_release_runs_with_one_command_and_the_same_again_changes_nothing() {
     shop.inside.write_file("v.yaml", "greeting: good day\n");
     let planned = shop.deploy(&["--dry-run"]).assert_success().parse_json();
     let changes = planned["releases"][0]["changes"].as_array().unwrap();
-    let told: Vec<_> = changes.iter().map(|one| one["object"]["kind"].as_str().unwrap()).collect();
+    let told: Vec<_> = changes.iter().map(|one| one["kind"].as_str().unwrap()).collect();
     assert_eq!(told, ["Deployment", "ConfigMap", "Secret"], "{planned:#}");
     let diff = changes[0]["diff"].as_str().unwrap();
     assert!(diff.contains("-        greeting: hello\n+        greeting: good day"), "{diff}");
@@ -85,7 +85,10 @@ async fn a_release_runs_with_one_command_and_the_same_again_changes_nothing() {
     );
 
     let gone = shop.undeploy(&[]).assert_success().parse_json();
-    assert!(gone["namespaces"][0]["kept"][0].as_str().unwrap().contains("web-data"), "{gone:#}");
+    assert!(
+        gone["removals"][0]["keptObjects"][0].as_str().unwrap().contains("web-data"),
+        "{gone:#}"
+    );
     assert!(get::<PersistentVolumeClaim>(&cluster, namespace, "web-data").await.is_some());
     assert!(get::<Secret>(&cluster, namespace, SECRET).await.is_none());
     let account: ServiceAccount = get(&cluster, namespace, "default").await.unwrap();
@@ -243,7 +246,7 @@ async fn releases_come_in_the_order_of_their_needs_and_only_where_one_may() {
     shop.undeploy(&["app", "--delete-claims"]).assert_success();
     assert!(get::<Secret>(&cluster, namespace, SECRET).await.is_some(), "db still needs it");
     let error = shop.undeploy(&["stranger"]).assert_success().parse_json();
-    assert_eq!(error["missing"][0], "stranger");
+    assert_eq!(error["notInstalled"][0], "stranger");
     shop.undeploy(&["--delete-claims", "--delete-namespace"]).assert_success();
     assert!(!is_there(&cluster, namespace).await);
 }

@@ -24,7 +24,7 @@ fn two_consumers_share_one_claim_or_have_one_each_and_read_the_model() {
     assert!(first.stderr.contains("over the API server instead"), "{}", first.stderr);
     for target in [0, 1] {
         assert_eq!(first.parse_json()["targets"][target]["via"], "api");
-        assert_eq!(first.parse_json()["targets"][target]["isMade"], true);
+        assert_eq!(first.parse_json()["targets"][target]["created"], true);
     }
     assert_eq!(second["targets"][0]["via"], "registry");
     assert_eq!(site.seeders(), [""; 0]);
@@ -45,13 +45,13 @@ fn two_consumers_share_one_claim_or_have_one_each_and_read_the_model() {
     let store = story::text(site.gantry.store());
     let loaded = site.gantry.run(["load", &store, "--site", "site.yaml", "--output", "json"]);
     let loaded = loaded.assert_success().parse_json();
-    assert_eq!(loaded["models"][0]["models"][0]["put"], "present");
-    assert_eq!(loaded["models"][1]["isMade"], true);
-    assert_eq!(loaded["models"][1]["via"], "registry");
+    assert_eq!(loaded["targets"][0]["models"][0]["outcome"], "present");
+    assert_eq!(loaded["targets"][1]["created"], true);
+    assert_eq!(loaded["targets"][1]["via"], "registry");
 
     let again =
         site.gantry.run(site.push(&site.claim("shared"), &["--output", "json"])).assert_success();
-    assert_eq!(again.parse_json()["targets"][0]["models"][0]["put"], "present");
+    assert_eq!(again.parse_json()["targets"][0]["models"][0]["outcome"], "present");
     assert_eq!(again.parse_json()["targets"][0]["via"], "none");
 }
 
@@ -145,7 +145,7 @@ fn what_is_wrong_is_told_before_the_first_byte() {
     fails(&site.claim("full"), &[], 1, &["bytes are needed, 33554432 are free"]);
     let dry = site.push(&site.claim("new"), &["--create", "--dry-run", "--output", "json"]);
     let dry = site.gantry.run(dry).assert_success().parse_json();
-    assert_eq!(dry["targets"][0]["isMade"], true);
+    assert_eq!(dry["targets"][0]["created"], true);
     assert!(!site.has_claim("new"));
 }
 
@@ -170,7 +170,7 @@ fn a_damaged_file_is_named_long_after_and_mended_by_another_push() {
     );
     let listed = ["models", "ls", &claim, "--site", "site.yaml", "--output", "json"];
     let listed = site.gantry.run(listed).assert_success().parse_json();
-    assert_eq!(listed[0]["layout"], "flat");
+    assert_eq!(listed["models"][0]["layout"], "flat");
     site.gantry.run(&push).assert_success();
     site.gantry.run(verify).assert_success();
     assert_eq!(site.seeders(), [""; 0]);
@@ -182,8 +182,8 @@ fn an_image_of_models_is_mounted_by_a_pod_and_the_same_each_time() {
     let to = format!("image://{}/models/minilm:1", site.registry.host());
     let push = site.push(&to, &["--output", "json"]);
 
-    let first = site.gantry.run(&push).assert_success().parse_json();
-    let again = site.gantry.run(&push).assert_success().parse_json();
+    let first = site.gantry.run(&push).assert_success().parse_json()["targets"][0].clone();
+    let again = site.gantry.run(&push).assert_success().parse_json()["targets"][0].clone();
 
     assert_eq!(first["outcome"], "loaded");
     assert_eq!((&again["outcome"], &again["digest"]), (&"present".into(), &first["digest"]));
@@ -213,10 +213,13 @@ fn the_nodes_own_disks_get_the_model_from_one_seeder_each() {
     let pushed = site.gantry.run(&push).assert_success().parse_json();
     let again = site.gantry.run(&push).assert_success().parse_json();
     let names = site.cluster.node_names();
-    assert_eq!(pushed["nodes"].as_array().unwrap().len(), names.len(), "{pushed:#}");
+    assert_eq!(pushed["targets"][0]["nodes"].as_array().unwrap().len(), names.len(), "{pushed:#}");
     for (index, name) in names.iter().enumerate() {
-        assert_eq!(pushed["nodes"][index]["node"], **name, "{pushed:#}");
-        assert_eq!(again["nodes"][index]["puts"][0], "present", "{again:#}");
+        assert_eq!(pushed["targets"][0]["nodes"][index]["node"], **name, "{pushed:#}");
+        assert_eq!(
+            again["targets"][0]["nodes"][index]["models"][0]["outcome"], "present",
+            "{again:#}"
+        );
     }
 
     let root = |name: &str| site.cluster.node_folder(name).join(folder.trim_start_matches('/'));

@@ -55,8 +55,8 @@ fn a_platform_of_chat_embeddings_and_ollama_comes_in_and_answers_with_one_comman
     let well = platform.is_well(&[]);
 
     for place in 0..3 {
-        assert_eq!(loaded["models"][place]["isMade"], true, "{loaded:#}");
-        assert_eq!(loaded["models"][place]["via"], "registry", "{loaded:#}");
+        assert_eq!(loaded["targets"][place]["created"], true, "{loaded:#}");
+        assert_eq!(loaded["targets"][place]["via"], "registry", "{loaded:#}");
     }
     assert_eq!(done(&first), [("ai".to_owned(), "install".to_owned())]);
     well.has("inference", "ok", &["openai-chat at Service ai-llm", "streamed"]);
@@ -67,7 +67,7 @@ fn a_platform_of_chat_embeddings_and_ollama_comes_in_and_answers_with_one_comman
     assert_eq!(done(&again), [("ai".to_owned(), "none".to_owned())], "{again:#}");
     let loaded = platform.load();
     for place in 0..3 {
-        assert_eq!(loaded["models"][place]["models"][0]["put"], "present", "{loaded:#}");
+        assert_eq!(loaded["targets"][place]["models"][0]["outcome"], "present", "{loaded:#}");
     }
 }
 
@@ -213,7 +213,7 @@ fn a_worker_of_sie_fills_its_cache_from_the_sites_bucket_and_encodes() {
     platform.deploy(&[]).assert_success();
     let well = platform.is_well(&[]);
 
-    assert_eq!(loaded["models"][0]["models"][0]["put"], "present", "{loaded:#}");
+    assert_eq!(loaded["targets"][0]["models"][0]["outcome"], "present", "{loaded:#}");
     well.has("models", "ok", &[]);
     well.has("inference", "ok", &["sie-encode", MODEL, "384 dimensions"]);
     let pods = platform.pods(name, "");
@@ -258,11 +258,12 @@ fn a_load_into_claims_that_is_killed_ten_times_comes_to_the_same_end() {
         let claim = format!("pvc://{name}/models-{claim}");
         let verify = ["models", "verify", &claim, "--site", "site.yaml", "--output", "json"];
         let verified = platform.inside().run(verify).assert_success().parse_json();
-        assert_eq!(verified["bad"], serde_json::json!([]), "{verified:#}");
+        assert_eq!(verified["targets"][0]["damagedFiles"], serde_json::json!([]), "{verified:#}");
     }
     assert!(platform.pods(name, "").is_empty(), "no seeder stays");
     let again = platform.load();
-    let puts = again["models"].as_array().unwrap().iter().map(|place| &place["models"][0]["put"]);
+    let puts =
+        again["targets"].as_array().unwrap().iter().map(|place| &place["models"][0]["outcome"]);
     assert!(puts.clone().all(|put| put == "present"), "{again:#}");
 }
 

@@ -48,7 +48,7 @@ async fn leftovers_are_moved_strangers_refused_and_only_its_namespaces_closed_wh
         ground.gantry.run(arguments.iter().chain(&["--apply"])).assert_success().parse_json();
     let done = |outcome: &cluster::objects::serde_json::Value, what: &str| {
         let objects = outcome["objects"].as_array().unwrap();
-        objects.iter().all(|object| object["applied"] == what)
+        objects.iter().all(|object| object["outcome"] == what)
     };
     assert!(done(&applied, "created") && done(&again, "same"), "{applied:#}\n{again:#}");
 

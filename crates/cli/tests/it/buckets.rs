@@ -23,7 +23,7 @@ fn a_model_in_a_bucket_is_whole_for_boto3_and_a_cache_for_the_hub_s_library() {
 
     let first = push(&gantry, &["--output", "json"]).assert_success().parse_json();
 
-    assert_eq!(first["models"][0]["put"], "written");
+    assert_eq!(first["targets"][0]["models"][0]["outcome"], "written");
     let cache = home.path().join("cache");
     download(&s3, "sie/", &cache);
     let commit = fs::read_to_string(cache.join("models--own--model/refs/main")).unwrap();
@@ -37,7 +37,7 @@ fn a_model_in_a_bucket_is_whole_for_boto3_and_a_cache_for_the_hub_s_library() {
     assert!(s3.list_uploads().is_empty());
     let before = s3.read_log().matches("POST").count();
     let again = push(&gantry, &["--output", "json"]).assert_success().parse_json();
-    assert_eq!(again["models"][0]["put"], "present");
+    assert_eq!(again["targets"][0]["models"][0]["outcome"], "present");
     assert_eq!(s3.read_log().matches("POST").count(), before, "nothing is uploaded again");
     gantry.run(["models", "verify", TO]).assert_success();
     assert!(gantry.run(["models", "ls", TO]).assert_success().stdout.contains(MODEL));
@@ -253,7 +253,7 @@ fn all_places_of_a_site_get_their_models_and_one_that_fails_keeps_none_from_anot
     site("models");
 
     let planned = gantry.run(load.iter().chain(&["--dry-run"])).assert_success().parse_json();
-    assert_eq!(planned["models"].as_array().unwrap().len(), 4);
+    assert_eq!(planned["targets"].as_array().unwrap().len(), 4);
     assert!(s3.list_objects().is_empty() && !gantry.folder().join("volume").exists());
     let loaded = gantry.run(load).assert_success();
 
@@ -262,9 +262,9 @@ fn all_places_of_a_site_get_their_models_and_one_that_fails_keeps_none_from_anot
         "{}",
         loaded.stderr
     );
-    assert_eq!(loaded.parse_json()["models"][0]["models"][0]["put"], "written");
+    assert_eq!(loaded.parse_json()["targets"][0]["models"][0]["outcome"], "written");
     assert_eq!(
-        loaded.parse_json()["models"][2]["models"],
+        loaded.parse_json()["targets"][2]["models"],
         serde_json::json!([]),
         "none is Ollama's"
     );

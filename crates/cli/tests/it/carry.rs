@@ -51,7 +51,7 @@ fn a_bundle_goes_through_a_pipe_as_one_volume_with_the_same_bytes_as_a_file() {
     assert!(fs::read(&piped).unwrap() == fs::read(&file).unwrap());
     gantry.run(["verify", &text(&piped)]).assert_success();
     let two = gantry.run(["pack", "-o", "-", "--file-size", "1MiB"]).assert_exit_code(2);
-    assert!(two.stderr.contains("leave the volume size away"), "{}", two.stderr);
+    assert!(two.stderr.contains("leave out --file-size"), "{}", two.stderr);
     assert_eq!(two.stdout, "");
 }
 
@@ -140,7 +140,7 @@ fn inspect_shows_what_is_in_it_and_the_lock_that_it_was_packed_from() {
 
     assert_eq!(lock.trim(), gantry.read_file("gantry.lock").trim());
     assert_eq!(contents["roots"][0]["name"], "ghcr.io/gantry-examples/tools:1.0");
-    assert_eq!(contents["roots"][0]["isComplete"], true);
+    assert_eq!(contents["roots"][0]["complete"], true);
 }
 
 #[test]
@@ -196,6 +196,6 @@ fn a_plan_tells_what_comes_and_touches_nothing() {
         .parse_json();
 
     assert_eq!(plan["missingBytes"], 0);
-    assert_eq!(plan["volumes"].as_u64().unwrap(), dry["volumes"].as_array().unwrap().len() as u64);
+    assert_eq!(plan["fileCount"].as_u64().unwrap(), dry["files"].as_array().unwrap().len() as u64);
     assert!(volumes(folder.path()).is_empty());
 }

@@ -23,7 +23,7 @@ fn two_fetches_at_once_on_one_store_both_end_well() {
 
     gantry.run(["store", "verify"]).assert_success();
     let again = gantry.run(["fetch", "--output", "json"]).assert_success().parse_json();
-    assert_eq!(again["fetchedBlobs"], 0);
+    assert_eq!(again["fetchedBlobCount"], 0);
 }
 
 #[test]

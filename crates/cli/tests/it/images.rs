@@ -20,17 +20,17 @@ fn a_chart_s_images_are_listed_with_the_place_and_the_value_behind_each() {
     };
     let web = named("quay.io/shop/web:2.1");
     assert_eq!(web["confidence"], "certain");
-    assert_eq!(web["places"][0]["place"]["template"], "shop/templates/web.yaml");
-    assert!(web["places"][0]["values"].to_string().contains("image.registry"), "{web}");
+    assert_eq!(web["mentions"][0]["location"]["template"], "shop/templates/web.yaml");
+    assert!(web["mentions"][0]["values"].to_string().contains("image.registry"), "{web}");
     assert_eq!(named("ghcr.io/shop/helper:1")["confidence"], "likely", "an argument");
     assert_eq!(
-        named("docker.io/library/busybox:1.35")["places"][0]["place"]["kind"],
+        named("docker.io/library/busybox:1.35")["mentions"][0]["location"]["kind"],
         "Pod",
         "a test"
     );
     let gpu = named("nvcr.io/shop/gpu:3");
     assert_eq!(gpu["confidence"], "possible");
-    assert!(gpu["places"][0]["note"].as_str().unwrap().contains("gpu.enabled"), "{gpu}");
+    assert!(gpu["mentions"][0]["note"].as_str().unwrap().contains("gpu.enabled"), "{gpu}");
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn a_reference_is_explained_and_one_that_is_not_there_is_told() {
     assert!(explained.contains("an argument of a container"), "{explained}");
     assert!(explained.contains("shop/templates/web.yaml"), "{explained}");
     let error = gantry.run(["images", "shop", "--explain", "postgres"]).assert_exit_code(2).stderr;
-    assert!(error.contains("postgres is none of the images"), "{error}");
+    assert!(error.contains("no image that matches postgres"), "{error}");
 }
 
 #[test]

@@ -29,7 +29,7 @@ fn a_wrong_input_is_told_with_its_place_and_nothing_is_touched() {
         ),
         (format!("{SMALL}charts: [{{chart: ./nothing}}]\n"), "nothing"),
         (format!("{SMALL}files: [./nothing.pdf]\n"), "nothing.pdf"),
-        (format!("{SMALL}models: [{{url: ftp://x}}]\n"), "http(s)"),
+        (format!("{SMALL}models: [{{url: ftp://x}}]\n"), "is not an http:// or https:// URL"),
         (format!("{SMALL}models: [{{url: \"http://127.0.0.1:1/x.gguf\"}}]\n"), "127.0.0.1:1"),
         (
             format!("{SMALL}models: [{{url: \"http://127.0.0.1:1/x\", sha256: abc}}]\n"),
@@ -86,7 +86,7 @@ fn several_mistakes_are_told_at_once() {
 
     let failed = user(&world, input).run(["lock"]).assert_exit_code(2);
 
-    for thing in ["3 things", "ghcr.io/a/b:1", "ghcr.io/c/d:2", "nothing"] {
+    for thing in ["3 items", "ghcr.io/a/b:1", "ghcr.io/c/d:2", "nothing"] {
         assert!(failed.stderr.contains(thing), "{}", failed.stderr);
     }
 }

@@ -26,7 +26,7 @@ fn every_image_is_pulled_by_crane_with_its_digest_and_again_moves_nothing() {
         gantry.run(["load", &from, "--to", &to, "--output", "json"]).assert_success().parse_json();
 
     assert_eq!(files(world.home()), before, "no second copy on the disk");
-    assert!(first["movedBytes"].as_u64().unwrap() > 90 << 20);
+    assert!(first["transferredBytes"].as_u64().unwrap() > 90 << 20);
     for row in first["roots"].as_array().unwrap() {
         assert_eq!(row["outcome"], "loaded", "{row}");
         let target = row["target"].as_str().unwrap();
@@ -45,7 +45,7 @@ fn every_image_is_pulled_by_crane_with_its_digest_and_again_moves_nothing() {
     }
     let again =
         gantry.run(["load", &from, "--to", &to, "--output", "json"]).assert_success().parse_json();
-    assert_eq!(again["movedBytes"], 0);
+    assert_eq!(again["transferredBytes"], 0);
     assert!(again["roots"].as_array().unwrap().iter().all(|row| row["outcome"] == "present"));
 }
 
@@ -102,7 +102,7 @@ fn a_site_that_is_not_there_or_no_registry_is_named_before_any_work() {
     let site = text(&gantry.folder().join("site.yaml"));
     let failed = gantry.run(["load", &store, "--site", &site]).assert_exit_code(2);
     assert!(failed.stderr.contains("site.yaml:3:3"), "{}", failed.stderr);
-    assert!(failed.stderr.contains("known are url"), "{}", failed.stderr);
+    assert!(failed.stderr.contains("write one of url"), "{}", failed.stderr);
 }
 
 #[test]

@@ -78,7 +78,7 @@ fn a_chart_names_its_images_with_hooks_and_tests_and_says_where() {
 
     let result = gantry.run(["lock", "--output", "json"]).assert_success().parse_json();
 
-    assert_eq!(result["charts"], 1);
+    assert_eq!(result["chartCount"], 1);
     let lock = gantry.read_file("gantry.lock");
     for image in ["docker.io/library/nginx:1.22", "ghcr.io/gantry-examples/tools:1.0"] {
         assert!(lock.contains(image), "{image}");
@@ -130,7 +130,8 @@ files: [runbook.pdf]
 
     assert_eq!(gantry.read_file("gantry.lock"), kept);
     gantry.run(["store", "verify"]).assert_success();
-    let rows = gantry.run(["store", "ls", "--output", "json"]).assert_success().parse_json();
+    let listed = gantry.run(["store", "ls", "--output", "json"]).assert_success().parse_json();
+    let rows = &listed["roots"];
     let kinds: Vec<_> =
         rows.as_array().unwrap().iter().map(|row| row["kind"].as_str().unwrap()).collect();
     for kind in ["image", "model", "file"] {

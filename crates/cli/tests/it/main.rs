@@ -21,6 +21,7 @@ mod refused;
 mod relocate;
 mod serve;
 mod slow;
+mod snapshots;
 mod sources;
 #[path = "../story/mod.rs"]
 mod story;

@@ -33,7 +33,7 @@ fn a_cache_on_a_volume_is_read_offline_by_the_library_itself() {
     let again = push(&gantry, media.path(), volume.path(), &["--output", "json"])
         .assert_success()
         .parse_json();
-    assert_eq!(again["models"][0]["put"], "present");
+    assert_eq!(again["targets"][0]["models"][0]["outcome"], "present");
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn only_so_many_revisions_are_kept_and_nothing_that_somebody_else_leads_to_goes(
         let keep = ["--keep", "2", "--output", "json"];
         let pushed =
             push(&gantry, gantry.store(), links.path(), &keep).assert_success().parse_json();
-        let collected = pushed["collected"].as_array().map_or(0, Vec::len);
+        let collected = pushed["targets"][0]["deletedRevisions"].as_array().map_or(0, Vec::len);
         assert_eq!(collected, usize::from(number > 1), "round {number}: {pushed}");
         if number == 0 {
             // A snapshot that somebody else made links to a file of the first revision.

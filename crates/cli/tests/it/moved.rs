@@ -217,7 +217,7 @@ impl Story {
         let inside: BTreeSet<String> = before.difference(&literals).map(at_site).collect();
         let stream = self.render(Some(&overlay));
         assert_eq!(scan::scan_images(&stream), inside.union(&literals).cloned().collect());
-        assert_eq!(told(&report["moved"], "to", None), inside);
+        assert_eq!(told(&report["moved"], "target", None), inside);
         for (kind, names) in [
             ("rendered", &left.rendered),
             ("hook", &left.hooks),

@@ -18,27 +18,33 @@ fn results_are_json_with_keys_that_stay() {
         gantry.run([arguments, &["--output", "json"]].concat()).assert_success().parse_json()
     };
 
-    assert_keys(&json(&["lock"]), "blobs bytes charts file files images isChanged models");
+    assert_keys(
+        &json(&["lock"]),
+        "blobCount bytes changed chartCount file fileCount imageCount modelCount",
+    );
     let plan = json(&["plan"]);
-    assert_keys(&plan, "blobs bytes mediaBytes missingBytes name presentBytes things");
-    assert_keys(&plan["things"][0], "bytes kind missingBytes name ownBytes");
+    assert_keys(&plan, "blobCount bundleBytes bytes missingBytes name presentBytes roots");
+    assert_keys(&plan["roots"][0], "bytes kind missingBytes name ownBytes");
     let fetched = json(&["fetch"]);
-    assert_keys(&fetched, "fetchedBlobs fetchedBytes presentBlobs roots store");
+    assert_keys(&fetched, "fetchedBlobCount fetchedBytes presentBlobCount rootCount store");
     let packed = json(&["pack", "-o", &folder]);
-    assert_keys(&packed, "bundle bytes isDryRun manifest volumes");
-    assert_keys(&packed["volumes"][0], "bytes file outcome");
+    assert_keys(&packed, "bundle bytes dryRun files manifest");
+    assert_keys(&packed["files"][0], "bytes file outcome");
     let verified = json(&["verify", &folder]);
-    assert_keys(&verified, "missing volumes");
-    assert_keys(&verified["volumes"][0], "bundle bytes count damages isWhole number volume");
+    assert_keys(&verified, "files missingFiles");
+    assert_keys(&verified["files"][0], "bundle bytes count damages file intact number");
     let inspected = json(&["inspect", &folder]);
-    assert_keys(&inspected, "bundle missing roots volumes");
-    assert_keys(&inspected["roots"][0], "bytes digest isComplete kind name");
+    assert_keys(&inspected, "bundle fileCount missingFiles roots");
+    assert_keys(&inspected["roots"][0], "bytes complete digest kind name");
     let loaded = json(&["load", &folder, "--to", world.site().host()]);
-    assert_keys(&loaded, "isDryRun movedBytes roots target");
+    assert_keys(&loaded, "dryRun roots target transferredBytes");
     assert_keys(&loaded["roots"][0], "digest kind name outcome target");
-    assert_keys(&json(&["store", "ls"])[0], "bytes digest kind name");
-    assert_keys(&json(&["store", "verify"]), "blobs broken bytes damaged roots");
-    assert_keys(&json(&["store", "gc"]), "blobs bytes isDryRun partials");
+    assert_keys(&json(&["store", "ls"])["roots"][0], "bytes digest kind name");
+    assert_keys(
+        &json(&["store", "verify"]),
+        "blobCount bytes damagedBlobs incompleteRoots rootCount",
+    );
+    assert_keys(&json(&["store", "gc"]), "blobCount bytes dryRun partialCount");
     assert!(json(&["version"]).is_object());
 
     let mut depot = gantry.start(["serve", "--listen", "127.0.0.1:0", "--output", "json"]);

@@ -46,10 +46,10 @@ fn the_locked_images_become_a_policy_that_is_the_same_from_run_to_run() {
 
     assert_eq!(gantry.read_file("policy.yaml").trim_end(), printed.trim_end());
     assert!(printed.contains("\"shop/web\": \"2.1 sha256:abab"), "{printed}");
-    assert_eq!(written["written"], "policy.yaml");
+    assert_eq!(written["file"], "policy.yaml");
     assert_eq!(written["objects"][0]["kind"], "ValidatingAdmissionPolicy");
     assert_eq!(written["objects"][1]["name"], "gantry-images-shop");
-    assert_eq!(written["repositories"], 2);
+    assert_eq!(written["repositoryCount"], 2);
     let json = gantry.run(IMAGES.iter().chain(&["--output", "json"])).assert_success().parse_json();
     assert_eq!(json["manifests"][0]["spec"]["failurePolicy"], "Fail");
 }

@@ -139,7 +139,7 @@ fn a_site_that_cannot_be_is_told_before_any_render() {
     let gantry = ready(home.path()).env("GANTRY_HELM", "/no/helm/is/needed");
 
     for (site, parts) in [
-        ("version: 1\nregistry: {ulr: x}\n", ["site.yaml:2:12", "known are url"]),
+        ("version: 1\nregistry: {ulr: x}\n", ["site.yaml:2:12", "write one of url"]),
         ("version: 1\nregistry: {url: \"https://x/y\"}\n", ["site.yaml", "without a scheme"]),
         ("version: 1\nregistry: {url: x, naming: flat}\n", ["site.yaml:2:28", "host-path"]),
         ("version: 2\nregistry: {url: x.internal}\n", ["site.yaml", "version 2"]),

@@ -94,7 +94,7 @@ fn a_set_expression_that_would_win_over_the_overlay_is_refused() {
     let error =
         gantry.run(set.iter().chain(&["image.registry=docker.io"])).assert_exit_code(2).stderr;
 
-    assert!(error.contains("image.registry is given by --set"), "{error}");
+    assert!(error.contains("image.registry is given with --set"), "{error}");
 }
 
 #[test]

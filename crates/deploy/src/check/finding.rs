@@ -45,7 +45,7 @@ pub enum CheckName {
 }
 
 /// Whether a check belongs before a deploy or after it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CheckPhase {
     /// It checks the cluster and the site.
@@ -55,7 +55,9 @@ pub enum CheckPhase {
 }
 
 /// The state of what was checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum FindingState {
     /// It is as it should be.
@@ -69,7 +71,7 @@ pub enum FindingState {
 }
 
 /// The result of checking one thing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CheckFinding {
     /// The check that found it.
@@ -86,6 +88,7 @@ pub struct CheckFinding {
     /// The next step; empty if there is nothing to do.
     pub next: String,
     /// Whether some content is not what was locked. The command line then exits with code 3.
+    #[serde(rename = "digestMismatch")]
     pub is_digest_wrong: bool,
     /// How long it took, if that is of interest (pulls, inferences).
     #[serde(
@@ -93,6 +96,7 @@ pub struct CheckFinding {
         skip_serializing_if = "Option::is_none",
         serialize_with = "serialize_milliseconds"
     )]
+    #[schemars(with = "Option<u64>")]
     pub took: Option<Duration>,
 }
 
@@ -159,6 +163,20 @@ impl FromStr for CheckName {
             let known: Vec<&str> = Self::ALL.into_iter().map(Self::as_str).collect();
             format!("there is no check {text:?}; choose from: {}", known.join(", "))
         })
+    }
+}
+
+impl schemars::JsonSchema for CheckName {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "CheckName".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "enum": Self::ALL.map(Self::as_str) })
     }
 }
 

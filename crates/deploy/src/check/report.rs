@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::finding::{CheckFinding, FindingState};
 
 /// The result of a run. `gantry check --output json` prints it.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CheckReport {
     /// The cluster's context.
@@ -22,7 +22,7 @@ pub struct CheckReport {
 }
 
 /// The verdict of a report. `gantry evidence` reads it from the JSON.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CheckVerdict {
     /// Nothing failed.
@@ -33,7 +33,7 @@ pub enum CheckVerdict {
 }
 
 /// The number of findings in each state.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 pub struct FindingCounts {
     /// As they should be.
     pub ok: usize,

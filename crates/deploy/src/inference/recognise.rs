@@ -10,7 +10,7 @@ use serde::Deserialize;
 use types::input::checks::{CheckKind, ModelServerRule};
 
 /// Rules that recognise model servers, tried in order.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct InferenceRules {
     inference: Vec<ModelServerRule>,

@@ -6,7 +6,7 @@ use super::compare::ObjectDifference;
 use super::objects::RenderedObject;
 
 /// What a deploy does to a release.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ReleaseAction {
     /// It is installed for the first time.
@@ -16,6 +16,7 @@ pub enum ReleaseAction {
     /// Nothing, it is up to date.
     None,
     /// An interrupted run left it half done: it is repaired first, and then installed or upgraded.
+    #[serde(rename = "repair")]
     Mend,
 }
 

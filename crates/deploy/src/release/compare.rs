@@ -16,10 +16,11 @@ use super::objects::{self, RenderedObject};
 use crate::Result;
 
 /// An object that a deploy would create, change or delete.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectDifference {
     /// The object.
+    #[serde(flatten)]
     pub object: ObjectId,
     /// What would happen to it.
     pub change: ObjectChange,
@@ -29,7 +30,7 @@ pub struct ObjectDifference {
 }
 
 /// What a deploy does to an object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ObjectChange {
     /// It is created.

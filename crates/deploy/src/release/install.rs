@@ -14,7 +14,7 @@ use super::{Deployer, OnFailure, PlannedRelease, ProgressWatcher, accounts, helm
 use crate::{Error, Result};
 
 /// The result of deploying one release that became ready.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DeployedRelease {
     /// The release.
@@ -26,13 +26,15 @@ pub struct DeployedRelease {
     /// What was done to it.
     pub action: ReleaseAction,
     /// How it was repaired first, if an earlier run was interrupted.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "repair", skip_serializing_if = "Option::is_none")]
     pub mended: Option<ReleaseRepair>,
     /// The number of helm's revision that runs now.
     pub revision: u32,
     /// How many objects of the chart changed.
+    #[serde(rename = "changedCount")]
     pub changed: usize,
     /// Objects outside the chart that were created, changed or kept.
+    #[serde(rename = "supportObjects")]
     pub beside: Vec<SupportObject>,
 }
 

@@ -64,7 +64,7 @@ pub struct PullSecret {
 }
 
 /// An object outside the chart that Gantry manages for a release, and what was done to it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SupportObject {
     /// Kind, namespace and name: `Secret shop/site-pull`.
@@ -74,7 +74,7 @@ pub struct SupportObject {
 }
 
 /// What was done to an object outside the chart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum SupportObjectStatus {
     /// It was created.

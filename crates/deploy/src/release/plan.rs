@@ -26,7 +26,7 @@ const UNPROVEN: &str = "the cluster does not have all kinds of the release's obj
 const NO_KIND: [&str; 2] = ["no matches for kind", "resource mapping not found"];
 
 /// The result of a dry run for one release.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DeployPlan {
     /// The release.
@@ -38,6 +38,7 @@ pub struct DeployPlan {
     /// What a deploy would do.
     pub action: ReleaseAction,
     /// Objects outside the chart that a deploy manages: namespace, pull secret, CA, accounts.
+    #[serde(rename = "supportObjects")]
     pub beside: Vec<SupportObject>,
     /// The objects of the chart that would change.
     pub changes: Vec<ObjectDifference>,

@@ -37,11 +37,12 @@ pub(super) struct ReleaseHistory {
 }
 
 /// How an interrupted release was repaired.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ReleaseRepair {
     /// The records of a first install that never succeeded were deleted; the install that follows
     /// adopts the objects that it created.
+    #[serde(rename = "reinstalled")]
     Forgotten,
     /// It was rolled back to the last revision that ran.
     RolledBack,

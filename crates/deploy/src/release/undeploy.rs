@@ -65,16 +65,19 @@ pub struct InstalledRelease {
 }
 
 /// What was removed from one namespace.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RemovalReport {
     /// The namespace.
     pub namespace: String,
     /// The names of the releases that were uninstalled.
+    #[serde(rename = "removedReleases")]
     pub releases: Vec<String>,
     /// Other objects that were deleted, or changed back: `Secret shop/site-pull`.
+    #[serde(rename = "removedObjects")]
     pub objects: Vec<String>,
     /// Objects that were kept, each with the reason.
+    #[serde(rename = "keptObjects")]
     pub kept: Vec<String>,
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use crate::pods::Workload;
 
 /// A setting by which something would reach outside, or is allowed to.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct StaticFinding {
     /// The object that has the setting.
@@ -34,7 +34,7 @@ pub struct StaticFinding {
 }
 
 /// Where a setting was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FindingOrigin {
     /// In rendered manifests.

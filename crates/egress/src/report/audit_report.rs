@@ -11,7 +11,7 @@ use crate::findings::StaticFinding;
 use crate::pods::Workload;
 
 /// A report. Its JSON has these fields in camelCase.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditReport {
     /// The version of the format: 1.
@@ -51,7 +51,7 @@ pub struct AuditReport {
 }
 
 /// The result of an audit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum AuditVerdict {
     /// Only objects were examined; nothing was listened to.
@@ -65,7 +65,7 @@ pub enum AuditVerdict {
 }
 
 /// A destination outside that a workload tried to reach.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EgressAttempt {
     /// The workload; absent where the sender's address belongs to no pod, or to several.
@@ -95,7 +95,7 @@ pub struct EgressAttempt {
 }
 
 /// How a workload tried to leave.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AttemptMethod {
     /// It asked for a DNS name.
@@ -105,7 +105,7 @@ pub enum AttemptMethod {
 }
 
 /// A setting that stops an attempt.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SuggestedFix {
     /// How certain it is that this setting is the right one.
@@ -121,7 +121,7 @@ pub struct SuggestedFix {
 }
 
 /// How certain it is that a setting stops an attempt. The order is that of the report.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FixConfidence {
     /// The workload's own setting names the host.

@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 /// Where the bytes came from that were written to a volume.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum TransferRoute {
     /// No bytes had to be moved.

@@ -27,39 +27,42 @@ pub enum PushMode {
 }
 
 /// The result of writing models to one target.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ModelPushReport {
     /// The target.
+    #[serde(rename = "target")]
     pub to: String,
     /// The layout of the models there.
     pub layout: ModelLayout,
     /// Whether nothing was written.
+    #[serde(skip)]
     pub is_dry_run: bool,
     /// The models.
     pub models: Vec<PushedModel>,
     /// Whether the claim was created (or would be, in a dry run). Absent if the target is no claim.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "created", skip_serializing_if = "Option::is_none")]
     pub is_made: Option<bool>,
     /// How the content got to a claim.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub via: Option<TransferRoute>,
     /// Older revisions that were deleted, since the target keeps only the newest.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(rename = "deletedRevisions", skip_serializing_if = "Vec::is_empty")]
     pub collected: Vec<String>,
 }
 
 /// One model of a [`ModelPushReport`].
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, schemars::JsonSchema)]
 pub struct PushedModel {
     /// Its name with its revision.
     pub name: String,
     /// The number of its files.
+    #[serde(rename = "fileCount")]
     pub files: usize,
     /// Their length.
     pub bytes: u64,
     /// What was done; absent if nothing was.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "outcome", skip_serializing_if = "Option::is_none")]
     pub put: Option<ModelPutOutcome>,
 }
 

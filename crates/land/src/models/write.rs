@@ -31,7 +31,7 @@ const PIECE: usize = 1 << 20;
 const AT_ONCE: usize = 2;
 
 /// What was done for a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ModelPutOutcome {
     /// Nothing: it was there, every file with its digest.

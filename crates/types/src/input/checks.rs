@@ -16,7 +16,7 @@ pub const TIMEOUT: Duration = Duration::from_mins(5);
 const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(4);
 
 /// The protocol of a check: which requests are sent, and what a good response is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum CheckKind {
     /// `POST /v1/chat/completions`, plain and streamed: a response with text.
@@ -138,7 +138,7 @@ pub struct CheckExpectation {
 }
 
 /// How a model server is recognised among the pods; the first rule that matches applies.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ModelServerRule {
     /// The rule's name; a rule of the same name replaces it.
@@ -166,48 +166,75 @@ pub struct ModelServerRule {
     pub why: String,
 }
 
-#[derive(Clone, Deserialize)]
+/// A request that `gantry check` sends, and what the response must be.
+#[derive(Clone, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct RawCheck {
+    /// The check's name in the report.
     name: String,
+    /// The protocol.
     kind: CheckKind,
+    /// The release that it belongs to: it runs when that release is checked.
     release: Option<String>,
+    /// The namespace of the service [default: the release's].
     namespace: Option<String>,
+    /// The Service to send the request to.
     service: Option<String>,
+    /// The Service's port, where it has several.
     port: Option<u16>,
+    /// An address to send the request to, instead of a service.
     url: Option<String>,
+    /// The model [default: one that the server lists].
     model: Option<String>,
+    /// The path of the request, where it is not the kind's own.
     path: Option<String>,
+    /// How long the whole check may take, such as 90s or 5m [default: 5m].
     timeout: Option<String>,
+    /// Headers of every request.
     #[serde(default)]
     headers: Vec<RawHeader>,
+    /// What the response must be, besides what the kind requires.
     #[serde(default)]
     expect: RawExpectation,
 }
 
-#[derive(Clone, Deserialize)]
+/// A header of a request: a value, or a key of a Secret.
+#[derive(Clone, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct RawHeader {
+    /// The header.
     name: String,
+    /// Its value.
     value: Option<String>,
+    /// Text before the value of the Secret, such as `Bearer `.
     prefix: Option<String>,
+    /// The key of a Secret in the target's namespace that has the value.
     secret_ref: Option<RawSecretRef>,
 }
 
-#[derive(Clone, Deserialize)]
+/// A key of a Secret.
+#[derive(Clone, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawSecretRef {
+    /// The Secret.
     name: String,
+    /// The key in it.
     key: String,
 }
 
-#[derive(Clone, Default, Deserialize)]
+/// What the response must be.
+#[derive(Clone, Default, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct RawExpectation {
+    /// The HTTP status, for the kind http.
     status: Option<u16>,
+    /// A text that the response contains.
     contains: Option<String>,
+    /// A JSON path (RFC 9535) that matches something in the response.
     json_path: Option<String>,
+    /// The value that the path must match.
     equals: Option<Value>,
+    /// The length of an embedding.
     dimensions: Option<u32>,
 }
 

@@ -13,6 +13,17 @@ use crate::{Error, Platform, Result, yaml};
 /// The version of the input format.
 const VERSION: u32 = 1;
 
+// The schema of the file, which has other types than what is read from it.
+impl schemars::JsonSchema for Input {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Input".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        RawInput::json_schema(generator)
+    }
+}
+
 impl Input {
     /// Reads a `gantry.yaml`. `name` is what errors call it.
     pub fn parse(name: &str, text: &str) -> Result<Self> {

@@ -15,52 +15,85 @@ use super::tool::RawTool;
 use super::wiring::WiringRules;
 use crate::{Digest, Error, ModelId, Platform, Reference, Result};
 
-#[derive(Deserialize)]
+/// Everything that a bundle is to carry.
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct RawInput {
+    /// The version of the format: 1.
+    #[schemars(with = "u32")]
     pub(super) version: Spanned<u32>,
+    /// The bundle's name, which becomes part of file names.
+    #[schemars(with = "String")]
     pub(super) name: Spanned<String>,
+    /// The platforms of images that name none of their own [default: linux/amd64].
     #[serde(default)]
     pub(super) platforms: Vec<Platform>,
+    /// Helm charts; their images are found by rendering them.
     #[serde(default)]
+    #[schemars(with = "Vec<RawChart>")]
     pub(super) charts: Vec<Spanned<RawChart>>,
+    /// Images that no chart names.
     #[serde(default)]
+    #[schemars(with = "Vec<RawImage>")]
     pub(super) images: Vec<Spanned<RawImage>>,
+    /// Models of the Hugging Face Hub, of Ollama, at a URL, or inside an image.
     #[serde(default)]
+    #[schemars(with = "Vec<RawModel>")]
     pub(super) models: Vec<Spanned<RawModel>>,
+    /// Plain files.
     #[serde(default)]
     pub(super) files: Vec<PathBuf>,
+    /// `gantry`, to carry Gantry's own image, which the pods that Gantry starts in a cluster run.
     #[serde(default)]
+    #[schemars(with = "Vec<RawTool>")]
     pub(super) tools: Vec<Spanned<RawTool>>,
+    /// Images that operators pull without naming them in any manifest, besides Gantry's own rules.
     #[serde(default)]
     pub(super) rules: OperatorImageRules,
+    /// Telemetry, update checks and the like, besides Gantry's own rules.
     #[serde(default)]
     pub(super) phone_home: PhoneHome,
+    /// Requests that `gantry check` sends, besides those to the model servers that it recognises.
     #[serde(default)]
+    #[schemars(with = "Vec<RawCheck>")]
     pub(super) checks: Vec<Spanned<RawCheck>>,
+    /// How model servers are recognised, besides Gantry's own rules.
     #[serde(default)]
     pub(super) inference: Vec<ModelServerRule>,
+    /// How runtimes are configured for offline use, besides Gantry's own rules.
     #[serde(default)]
     pub(super) wiring: WiringRules,
 }
 
-#[derive(Clone, Deserialize)]
+/// A Helm chart and how it will be installed.
+#[derive(Clone, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct RawChart {
+    /// oci://…, the https:// URL of a repository, a folder, or a .tgz.
     chart: String,
+    /// The chart's name in a repository.
     name: Option<String>,
+    /// The version, or a range such as ^1.2 [default: the newest]. A local chart has its own.
     version: Option<String>,
+    /// The release's name [default: the chart's name].
     release: Option<String>,
+    /// The namespace to install it into.
     namespace: Option<String>,
+    /// The version of Kubernetes to render for.
     kube_version: Option<String>,
+    /// API versions that the cluster has besides the built-in ones, such as monitoring.coreos.com/v1.
     #[serde(default)]
     pub(super) api_versions: Vec<String>,
+    /// Values files; the last one wins.
     #[serde(default)]
     pub(super) values: Vec<PathBuf>,
+    /// Values as `--set` of helm takes them.
     #[serde(default)]
     pub(super) set: Vec<String>,
+    /// More renders, each with further values files; the images of all of them are carried.
     #[serde(default)]
     pub(super) variants: Vec<Vec<PathBuf>>,
+    /// The releases that have to be ready before this one is installed.
     #[serde(default)]
     pub(super) needs: Vec<String>,
 }
@@ -126,7 +159,8 @@ impl ChartSource {
     }
 }
 
-#[derive(Clone)]
+#[derive(Clone, schemars::JsonSchema)]
+#[schemars(untagged)]
 pub(super) enum RawImage {
     Short(String),
     Long(RawImageFields),
@@ -153,14 +187,20 @@ impl<'de> Deserialize<'de> for RawImage {
     }
 }
 
-#[derive(Clone, Deserialize)]
+/// An image and where its content comes from.
+#[derive(Clone, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct RawImageFields {
+    /// The image's reference.
     image: String,
+    /// Its platforms [default: those of the bundle].
     #[serde(default)]
     pub(super) platforms: Vec<Platform>,
+    /// A `docker save` archive or an OCI archive with the image.
     archive: Option<PathBuf>,
+    /// The folder of an OCI layout with the image.
     layout: Option<PathBuf>,
+    /// The socket of a container engine that has the image, such as unix:///run/docker.sock.
     docker: Option<PathBuf>,
 }
 
@@ -199,22 +239,35 @@ impl RawImage {
     }
 }
 
-#[derive(Clone, Deserialize)]
+/// A model: exactly one of hf, ollama, url and image says where it comes from.
+#[derive(Clone, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct RawModel {
+    /// A repository of the Hugging Face Hub, such as BAAI/bge-m3.
     hf: Option<ModelId>,
+    /// A branch, tag or commit of it [default: main].
     revision: Option<String>,
+    /// Only files that match one of these globs.
     #[serde(default)]
     pub(super) include: Vec<String>,
+    /// No file that matches one of these globs.
     #[serde(default)]
     pub(super) exclude: Vec<String>,
+    /// A local Hugging Face cache to take the files from.
     cache: Option<PathBuf>,
+    /// A folder to take the files from: for hf a plain one, for ollama its models folder.
     folder: Option<PathBuf>,
+    /// A model of the Ollama registry, such as qwen2.5:3b.
     ollama: Option<String>,
+    /// One file at a URL.
     url: Option<String>,
+    /// The sha256 of that file [default: learned by gantry lock].
     sha256: Option<String>,
+    /// An image with models in its file system.
     image: Option<Reference>,
+    /// The folder in that image, such as /app/.cache/huggingface.
     path: Option<String>,
+    /// The id of the model in that folder, where it is not a cache.
     name: Option<ModelId>,
 }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::Reference;
 
 /// `rules:` of `gantry.yaml`, and the format of `rules/operators.yaml`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OperatorImageRules {
     /// Images whose names are compiled into operators.
@@ -17,7 +17,7 @@ pub struct OperatorImageRules {
 }
 
 /// Images that an operator pulls although no manifest names them.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(try_from = "RawOperator")]
 pub struct OperatorRule {
     /// The rule's name; a rule of the same name replaces it.
@@ -38,7 +38,7 @@ pub struct OperatorRule {
 }
 
 /// What the chart must render for a rule to apply: an object, or a container.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OperatorCondition {
     /// An object of this API group.
@@ -56,7 +56,7 @@ pub struct OperatorCondition {
 }
 
 /// The suffixes that an operator appends to the tags of images.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TagSuffixes {
     /// The end of the images' repositories.
@@ -66,7 +66,7 @@ pub struct TagSuffixes {
 }
 
 /// How certain a rule is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RuleCertainty {
     /// The operator will pull them.
@@ -76,18 +76,26 @@ pub enum RuleCertainty {
     Possible,
 }
 
-#[derive(Deserialize)]
+/// Images that an operator pulls although no manifest names them.
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawOperator {
+    /// The rule's name; a rule of the same name replaces it.
     name: String,
+    /// What the chart must render for the rule to apply.
     when: OperatorCondition,
+    /// The images. `{spec.version}` is replaced by that field of the object, `{tag}` by the tag of the container.
     #[serde(default)]
     images: Vec<String>,
+    /// Or the suffixes that the operator appends to tags of other images.
     suffixes: Option<TagSuffixes>,
+    /// How certain it is that the images are pulled.
     #[serde(default)]
     sure: RuleCertainty,
+    /// The chart's values that choose another image, as dotted paths.
     #[serde(default)]
     values: Vec<String>,
+    /// One sentence for people, with the source of the fact.
     why: String,
 }
 
@@ -138,7 +146,7 @@ pub fn fill_fields(template: &str, field: impl Fn(&str) -> Option<String>) -> Op
 }
 
 /// `phoneHome:` of `gantry.yaml`, and the format of `rules/phone-home.yaml`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PhoneHome {
     /// Chart values that switch a connection to the internet off.
@@ -156,7 +164,7 @@ pub struct PhoneHome {
 }
 
 /// A chart value that switches a connection to the internet off.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(try_from = "RawSwitch")]
 pub struct PhoneHomeSwitch {
     /// The rule's name; a rule of the same name replaces it.
@@ -179,19 +187,28 @@ pub struct PhoneHomeSwitch {
     pub why: String,
 }
 
-#[derive(Deserialize)]
+/// A chart value that switches a connection to the internet off.
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawSwitch {
+    /// The rule's name; a rule of the same name replaces it.
     name: String,
+    /// The last keys of the value's path, with dots between.
     path: String,
+    /// The values that connect to the internet [default: every value but `off`].
     #[serde(default)]
     is: Vec<Value>,
+    /// Keys that must exist next to it, where the path alone is ambiguous.
     #[serde(default)]
     beside: Vec<String>,
+    /// The value that switches it off. Absent where a person has to choose.
     off: Option<Value>,
+    /// The value that the chart uses where none is set. Without it, values that are not set are not reported.
     default: Option<Value>,
+    /// Whether `relocate --offline` sets it.
     #[serde(default)]
     safe: bool,
+    /// What it does.
     why: String,
 }
 
@@ -224,7 +241,7 @@ impl TryFrom<RawSwitch> for PhoneHomeSwitch {
 }
 
 /// An environment variable that switches a program's connections to the internet off.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PhoneHomeVariable {
     /// The variable; one of the same name replaces it.
@@ -244,7 +261,7 @@ pub struct PhoneHomeVariable {
 }
 
 /// What an address is used for.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KnownHost {
     /// The host; its subdomains count too.

@@ -13,15 +13,18 @@ use crate::own_image;
 /// The only tool there is.
 const GANTRY: &str = "gantry";
 
-#[derive(Clone)]
+#[derive(Clone, schemars::JsonSchema)]
+#[schemars(untagged)]
 pub(super) enum RawTool {
-    Short(String),
+    Short(#[schemars(extend("const" = GANTRY))] String),
     Long(RawToolFields),
 }
 
-#[derive(Clone, Deserialize)]
+/// Gantry's own image, made from given binaries.
+#[derive(Clone, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawToolFields {
+    /// The binaries of Gantry, one for each architecture.
     gantry: Vec<PathBuf>,
 }
 

@@ -12,7 +12,7 @@ use super::rules::RuleCertainty;
 use crate::site::ModelLayout;
 
 /// `wiring:` of `gantry.yaml`, and the format of `rules/wiring.yaml`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WiringRules {
     /// Programs that load models. The first rule that matches a container applies.
@@ -30,7 +30,7 @@ pub struct WiringRules {
 }
 
 /// A claim that is mounted into some containers only.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ClaimRule {
     /// The claim's name; a model target of site.yaml.
@@ -40,7 +40,7 @@ pub struct ClaimRule {
 }
 
 /// How a container is recognised. One match in any list is enough.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, schemars::JsonSchema)]
 pub struct ContainerCriteria {
     /// Parts of `name:tag` of its image.
     pub images: Vec<String>,
@@ -66,7 +66,7 @@ impl ContainerCriteria {
 }
 
 /// A program that loads models.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(try_from = "RawRuntime")]
 pub struct RuntimeRule {
     /// The rule's name; a rule of the same name replaces it.
@@ -91,7 +91,7 @@ pub struct RuntimeRule {
 }
 
 /// How a runtime is configured for one kind of model target.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RuntimeModelSource {
     /// The layout that the models must have there; ignored for a depot.
@@ -103,7 +103,7 @@ pub struct RuntimeModelSource {
 }
 
 /// Which containers get the site's CA.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(try_from = "RawTrust")]
 pub struct TrustRule {
     /// The rule's name; a rule of the same name replaces it.
@@ -117,7 +117,7 @@ pub struct TrustRule {
 }
 
 /// A chart value that configures a runtime.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
 #[serde(try_from = "RawSetting")]
 pub struct ValueRule {
     /// The rule's name; a rule of the same name replaces it.
@@ -139,66 +139,100 @@ pub struct ValueRule {
 /// What a string of a [`ValueRule`] may contain in braces.
 const IN_VALUES: &[&str] = &["bucket", "claim", "depot", "issuer"];
 
-#[derive(Deserialize)]
+/// A program that loads models: how its containers are recognised, and what to set.
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawRuntime {
+    /// The rule's name; a rule of the same name replaces it.
     name: String,
+    /// Parts of `name:tag` of its image.
     #[serde(default)]
     images: Vec<String>,
+    /// Parts of `name:tag` of images that do not match, although `images` does.
     #[serde(default)]
     except: Vec<String>,
+    /// Words that its command and arguments begin with or contain, in this order.
     #[serde(default)]
     commands: Vec<String>,
+    /// Flags that are followed by the id of a model: `--model-id`, `-hf`.
     #[serde(default)]
     arguments: Vec<String>,
+    /// Names of environment variables that it has; a `*` at the end matches any ending.
     #[serde(default)]
     environment: Vec<String>,
+    /// Names of containers.
     #[serde(default)]
     containers: Vec<String>,
+    /// How certain that is. Where it is only possible nothing is set; it is reported.
     #[serde(default)]
     sure: RuleCertainty,
+    /// Variables to set wherever its models are.
     #[serde(default)]
     set: BTreeMap<String, String>,
+    /// What to set where its models are on a claim. `{mount}` is the claim's mount path.
     claim: Option<RuntimeModelSource>,
+    /// What to set where its models are at a depot. `{depot}` is its URL.
     depot: Option<RuntimeModelSource>,
+    /// What to set where its models are in a bucket. `{bucket}` is the bucket's URL, `{endpoint}` that of its server.
     bucket: Option<RuntimeModelSource>,
+    /// What to set where the site has none of these; its models may be in its image.
     image: Option<RuntimeModelSource>,
+    /// Why it connects to the internet, with the source of the fact.
     why: String,
 }
 
-#[derive(Deserialize)]
+/// Which containers get the site's CA, and by which variables.
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawTrust {
+    /// The rule's name; a rule of the same name replaces it.
     name: String,
+    /// Parts of `name:tag` of the image.
     #[serde(default)]
     images: Vec<String>,
+    /// Parts of `name:tag` of images that do not match, although `images` does.
     #[serde(default)]
     except: Vec<String>,
+    /// Words that the command and arguments begin with or contain, in this order.
     #[serde(default)]
     commands: Vec<String>,
+    /// Flags that are followed by the id of a model.
     #[serde(default)]
     arguments: Vec<String>,
+    /// Names of environment variables that the container has.
     #[serde(default)]
     environment: Vec<String>,
+    /// Names of containers.
     #[serde(default)]
     containers: Vec<String>,
+    /// The variables; `{ca}` is the path of the CA file.
     set: BTreeMap<String, String>,
+    /// Which programs read them.
     why: String,
 }
 
-#[derive(Deserialize)]
+/// A chart value that configures a runtime.
+#[derive(Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct RawSetting {
+    /// The rule's name; a rule of the same name replaces it.
     name: String,
+    /// The last keys of the value's path, with dots between.
     path: Option<String>,
+    /// The same as a list, for keys that contain dots.
     #[serde(default)]
     keys: Vec<String>,
+    /// Keys that must exist next to it, where the path alone is ambiguous.
     #[serde(default)]
     beside: Vec<String>,
+    /// A word in a key above it, or in the chart's name.
     below: Option<String>,
+    /// The value to set; strings may contain `{bucket}`, `{claim}`, `{depot}` and `{issuer}`.
     set: Value,
+    /// The layout that models must have in the bucket or the claim.
     #[serde(default)]
     layout: ModelLayout,
+    /// What it does.
     why: String,
 }
 

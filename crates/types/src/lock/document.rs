@@ -14,7 +14,7 @@ const HEADER: &str =
     "# Written by `gantry lock`. Review and commit it; change gantry.yaml, not this file.\n";
 
 /// A whole lock.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Lock {
     /// [`VERSION`].
@@ -38,7 +38,9 @@ pub struct Lock {
 }
 
 /// A blob: its digest and its length.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, schemars::JsonSchema,
+)]
 #[serde(deny_unknown_fields)]
 pub struct Blob {
     /// The sha256 of the content.
@@ -67,7 +69,7 @@ impl From<&Descriptor> for Blob {
 }
 
 /// A manifest and the blobs that it needs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct LockedManifest {
     /// The manifest's digest.
@@ -104,7 +106,7 @@ impl LockedManifest {
 }
 
 /// A chart.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct LockedChart {
     /// The chart as `gantry.yaml` has it, without version.
@@ -142,7 +144,7 @@ impl LockedChart {
 }
 
 /// An image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct LockedImage {
     /// Its full name, as `gantry.yaml` or a rendered chart names it.
@@ -168,7 +170,7 @@ pub struct LockedImage {
 }
 
 /// Where the content of an image is on the machine on which `gantry lock` ran.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub enum ImageOrigin {
     /// A `docker save` or OCI archive.
@@ -182,7 +184,7 @@ pub enum ImageOrigin {
 }
 
 /// A signature, SBOM or attestation of an image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct LockedAttachment {
     /// Its name: a cosign tag, or the repository with its digest.
@@ -195,7 +197,9 @@ pub struct LockedAttachment {
 }
 
 /// One place that names an image.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ImageMention {
     /// The release whose rendered chart names it, or `gantry.yaml`.
@@ -215,7 +219,7 @@ pub struct ImageMention {
 }
 
 /// A model. The first key (`hf`, `ollama` or `url`) says which kind it is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(untagged)]
 pub enum LockedModel {
     /// A Hugging Face snapshot.
@@ -227,7 +231,7 @@ pub enum LockedModel {
 }
 
 /// A Hugging Face snapshot.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct LockedHubModel {
     /// `org/name`.
@@ -256,7 +260,7 @@ pub struct LockedHubModel {
 }
 
 /// Where a model's files are on the machine on which `gantry lock` ran.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub enum ModelOrigin {
     /// A Hugging Face cache.
@@ -273,7 +277,7 @@ pub enum ModelOrigin {
 }
 
 /// A file of a Hugging Face snapshot.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct LockedModelFile {
     /// Its path in the repository.
@@ -290,7 +294,7 @@ pub struct LockedModelFile {
 }
 
 /// An Ollama model.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct LockedOllamaModel {
     /// The name as `ollama pull` takes it.
@@ -305,7 +309,7 @@ pub struct LockedOllamaModel {
 }
 
 /// A model file from a URL.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct LockedUrlModel {
     /// The URL.
@@ -321,7 +325,7 @@ pub struct LockedUrlModel {
 }
 
 /// A plain file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct LockedFile {
     /// The path as `gantry.yaml` has it.

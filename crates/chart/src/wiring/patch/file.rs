@@ -11,7 +11,7 @@ use crate::{Error, Result};
 const VERSION: u32 = 1;
 
 /// A file of patches.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct PatchFile {
     /// The format's version: 1.
@@ -21,7 +21,7 @@ pub struct PatchFile {
 }
 
 /// The additions to one object.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ObjectPatch {
     /// The object's kind.
@@ -44,7 +44,7 @@ pub struct ObjectPatch {
 }
 
 /// The additions to one container.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct ContainerPatch {
     /// The container's name.

@@ -129,6 +129,13 @@ enum AuditCommand {
     WatchNode(helpers::AuditWatchNodeArgs),
 }
 
+/// The result of `audit restore`.
+#[derive(serde::Serialize, schemars::JsonSchema)]
+pub(crate) struct AuditRestoration {
+    /// What was undone.
+    restored: Vec<String>,
+}
+
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -159,9 +166,11 @@ fn restore_cluster(context: &CommandContext, args: &AuditRestoreArgs) -> Result<
             clusters::open_cluster_to_write(context, &args.cluster, site.as_ref(), doing).await?;
         Ok::<_, CommandError>(soak::restore_cluster(&cluster).await?)
     })?;
-    context.ui.print_result(&serde_json::json!({ "restored": done }), |_| match done.as_slice() {
-        [] => "nothing to undo: no audit has left changes in the cluster\n".to_owned(),
-        done => done.join("\n") + "\n",
+    context.ui.print_result(&AuditRestoration { restored: done }, |done| {
+        match done.restored.as_slice() {
+            [] => "nothing to undo: no audit has left changes in the cluster\n".to_owned(),
+            done => done.join("\n") + "\n",
+        }
     })
 }
 

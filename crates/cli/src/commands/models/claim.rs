@@ -9,16 +9,14 @@ use land::claim::{
     ClaimCreation, ClaimVolume, SeedRoute, SeedRouteChoice, Seeder, SeederEvent, SeederImage,
     SeederOrder, SeederTask, VolumeUse,
 };
-use land::models::{ModelPushReport, PushMode, UnfitModelPolicy};
-use serde::Serialize;
+use land::models::{PushMode, UnfitModelPolicy};
 use store::Source;
 use types::ByteSize;
 use types::destination::ClaimFolder;
 use types::site::{AccessMode, ModelTarget, NewClaim, Site, site_folder};
 
-use super::report::{
-    build_no_models_error, format_checked_models, format_records, require_undamaged,
-};
+use super::report::{build_no_models_error, print_records, print_verified, require_undamaged};
+use super::summary::ModelsPushSummary;
 use crate::clusters::ClusterArgs;
 use crate::context::CommandContext;
 use crate::environment;
@@ -109,13 +107,6 @@ impl From<SeedRouteOption> for SeedRoute {
     }
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ClaimsPushReport {
-    is_dry_run: bool,
-    targets: Vec<ModelPushReport>,
-}
-
 impl ClaimArgs {
     /// The claim to create if it does not exist; `None` without `--create`.
     pub(super) fn new_claim(&self) -> Option<NewClaim> {
@@ -202,12 +193,15 @@ pub(super) fn push_to_claims(
         UnfitModelPolicy::Refused,
         mode,
     )?;
-    let pushed = ClaimsPushReport { is_dry_run: mode == PushMode::DryRun, targets };
+    let pushed = ModelsPushSummary {
+        is_dry_run: mode == PushMode::DryRun,
+        targets: targets.into_iter().map(Into::into).collect(),
+    };
     context.ui.print_result(&pushed, |pushed| {
         pushed
             .targets
             .iter()
-            .map(model_targets::format_push_with_target)
+            .map(|target| model_targets::format_push_with_target(&target.report))
             .collect::<Vec<_>>()
             .join("\n")
     })
@@ -225,8 +219,8 @@ pub(super) fn verify_claim(
     if checked.models.is_empty() {
         return Err(build_no_models_error(&claim.to_string()));
     }
-    context.ui.print_result(&checked, format_checked_models)?;
     let to = claim.to_string();
+    print_verified(context, to.clone(), &checked)?;
     require_undamaged(&to, |file| format!("{to}/{}", file.display()), &checked)
 }
 
@@ -239,7 +233,7 @@ pub(super) fn list_claim_models(
     let SeederEvent::Listed { records } = event else {
         return Err(land::claim::Error::UnexpectedEvent.into());
     };
-    context.ui.print_result(&records, |records| format_records(records))
+    print_records(context, claim.to_string(), &records)
 }
 
 fn run_read_task(

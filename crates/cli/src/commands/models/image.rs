@@ -3,44 +3,25 @@
 
 use std::sync::Arc;
 
-use land::models::{self, ModelImage, ModelPlan, ModelSelection, PushMode, UnfitModelPolicy};
+use land::models::{self, ModelImage, ModelPushReport, ModelSelection, PushMode, UnfitModelPolicy};
 use land::{LoadOptions, LoadOutcome};
 use net::Credentials;
 use remote::oci::{RegistrySink, SparsePolicy};
 use remote::site_registry::RegistryConnection;
-use serde::Serialize;
 use store::Source;
 use types::naming::NamingRule;
 use types::site::{ModelTarget, RegistryTarget};
-use types::{ByteSize, Digest, Reference};
+use types::{ByteSize, Reference};
 
 use super::claim::SeederArgs;
+use super::report::print_push;
+use super::summary::PushedModelTarget;
 use crate::context::CommandContext;
 use crate::error::{CommandError, ErrorKind, Result};
 use crate::{environment, ui};
 
 /// The number of blobs to upload in parallel.
 const AT_ONCE: usize = 4;
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ImagePushReport {
-    image: String,
-    is_dry_run: bool,
-    /// The digest of the image's index, which a pod should name.
-    digest: Digest,
-    /// Whether it was pushed or was in the registry already; absent in a dry run.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    outcome: Option<LoadOutcome>,
-    models: Vec<ImageModel>,
-}
-
-#[derive(Serialize)]
-struct ImageModel {
-    name: String,
-    files: usize,
-    bytes: u64,
-}
 
 pub(super) fn push_image(
     context: &CommandContext,
@@ -65,14 +46,10 @@ pub(super) fn push_image(
         PushMode::DryRun => None,
         PushMode::Put => Some(upload_image(context, seeder, name, packed)?),
     };
-    let pushed = ImagePushReport {
-        image: name.to_string(),
-        is_dry_run: mode == PushMode::DryRun,
-        digest,
-        outcome,
-        models: plans.iter().map(describe_model).collect(),
-    };
-    context.ui.print_result(&pushed, format_push)
+    let report = ModelPushReport::new(target, &plans, None, mode);
+    let report = ModelPushReport { to: name.to_string(), ..report };
+    let pushed = PushedModelTarget { digest: Some(digest), outcome, ..report.into() };
+    print_push(context, mode, pushed, format_push)
 }
 
 fn upload_image(
@@ -123,24 +100,21 @@ fn upload_image(
     })
 }
 
-fn describe_model(plan: &ModelPlan) -> ImageModel {
-    ImageModel { name: plan.name.clone(), files: plan.files().count(), bytes: plan.size() }
-}
-
-fn format_push(pushed: &ImagePushReport) -> String {
+fn format_push(pushed: &PushedModelTarget) -> String {
     let outcome = match pushed.outcome {
         Some(LoadOutcome::Present) => "already present",
         Some(LoadOutcome::Loaded) => "pushed",
         None => "would be pushed",
     };
-    let rows = pushed.models.iter().map(|model| {
+    let rows = pushed.report.models.iter().map(|model| {
         let size = ByteSize(model.bytes).to_string();
         [model.name.clone(), model.files.to_string(), size, outcome.to_owned()]
     });
     let table = ui::format_table(["model", "files", "size", ""], rows.collect());
-    let image = pushed.image.rsplit_once(':').map_or(pushed.image.as_str(), |(name, _)| name);
+    let image = pushed.report.to.as_str();
+    let image = image.rsplit_once(':').map_or(image, |(name, _)| name);
     format!(
         "{table}\nvolume for a pod: {{name: models, image: {{reference: {image}@{}}}}}\n",
-        pushed.digest
+        pushed.digest.map(|digest| digest.to_string()).unwrap_or_default()
     )
 }

@@ -3,47 +3,20 @@
 
 use std::sync::Arc;
 
-use land::claim::{
-    NodePath, SeederEvent, SeederOrder, SeederPush, SeederTask, TransferRoute, VolumeUse,
-};
-use land::models::{ModelPlan, ModelPutOutcome, ModelVerifyReport, PushMode, UnfitModelPolicy};
-use serde::Serialize;
+use land::claim::{NodePath, SeederEvent, SeederOrder, SeederPush, SeederTask, VolumeUse};
+use land::models::{ModelPlan, ModelPushReport, ModelPutOutcome, PushMode, UnfitModelPolicy};
 use store::Source;
 use types::ByteSize;
 use types::site::ModelTarget;
 
 use super::claim::{ClaimArgs, SeederArgs};
-use super::report::{build_no_models_error, require_undamaged};
+use super::report::{build_no_models_error, print_push, require_undamaged};
+use super::summary::{
+    ModelsVerifySummary, NodeModel, NodePushReport, PushedModelTarget, VerifiedModelTarget,
+};
 use crate::context::CommandContext;
 use crate::error::Result;
 use crate::ui;
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct NodesPushReport {
-    to: String,
-    is_dry_run: bool,
-    models: Vec<String>,
-    bytes: u64,
-    nodes: Vec<NodePushReport>,
-}
-
-#[derive(Serialize)]
-struct NodePushReport {
-    node: String,
-    /// What was done, for each model in the order of `models`.
-    puts: Vec<ModelPutOutcome>,
-    via: TransferRoute,
-    /// Older revisions that were deleted (`--keep`).
-    collected: Vec<String>,
-}
-
-#[derive(Serialize)]
-struct NodeCheckReport {
-    node: String,
-    #[serde(flatten)]
-    checked: ModelVerifyReport,
-}
 
 pub(super) fn push_to_nodes(
     context: &CommandContext,
@@ -71,25 +44,22 @@ pub(super) fn push_to_nodes(
         let source = Some(push.source());
         let done =
             seeder.run_order_on_nodes(path, namespace, VolumeUse::Write, &order, source).await?;
-        done.into_iter().map(read_push_event).collect()
+        done.into_iter().map(|done| read_push_event(done, push.plans())).collect()
     })?;
-    let pushed = NodesPushReport {
-        to: path.to_string(),
-        is_dry_run: mode == PushMode::DryRun,
-        models: push.plans().iter().map(|plan| plan.name.clone()).collect(),
-        bytes: push.plans().iter().map(ModelPlan::size).sum(),
-        nodes,
-    };
-    context.ui.print_result(&pushed, |pushed| {
-        let size = ByteSize(pushed.bytes).to_string();
-        let rows = pushed.nodes.iter().map(|node| {
-            let is_new = node.puts.contains(&ModelPutOutcome::Written);
-            let put = if is_new { "written" } else { "already present" };
-            let models = pushed.models.len().to_string();
-            [node.node.clone(), models, size.clone(), put.to_owned()]
-        });
-        ui::format_table(["node", "models", "size", ""], rows.collect())
-    })
+    let report = ModelPushReport::new(target, push.plans(), None, mode);
+    let report = ModelPushReport { to: path.to_string(), ..report };
+    print_push(context, mode, PushedModelTarget { nodes, ..report.into() }, format_push)
+}
+
+fn format_push(pushed: &PushedModelTarget) -> String {
+    let models = &pushed.report.models;
+    let size = ByteSize(models.iter().map(|model| model.bytes).sum()).to_string();
+    let rows = pushed.nodes.iter().map(|node| {
+        let is_new = node.models.iter().any(|model| model.outcome == ModelPutOutcome::Written);
+        let put = if is_new { "written" } else { "already present" };
+        [node.node.clone(), models.len().to_string(), size.clone(), put.to_owned()]
+    });
+    ui::format_table(["node", "models", "size", ""], rows.collect())
 }
 
 pub(super) fn verify_nodes(
@@ -109,28 +79,31 @@ pub(super) fn verify_nodes(
             let done =
                 seeder.run_order_on_nodes(path, namespace, VolumeUse::Read, &order, None).await?;
             let checked = done.into_iter().map(|(node, event)| match event {
-                SeederEvent::Checked { checked } => Ok(NodeCheckReport { node, checked }),
+                SeederEvent::Checked { checked } => Ok((node, checked)),
                 _ => Err(land::claim::Error::UnexpectedEvent.into()),
             });
             checked.collect::<Result<Vec<_>>>()
         })?;
-    if nodes.iter().all(|node| node.checked.models.is_empty()) {
+    if nodes.iter().all(|(_, checked)| checked.models.is_empty()) {
         return Err(build_no_models_error(&path.to_string()));
     }
-    context.ui.print_result(&nodes, |nodes| {
-        let rows = nodes.iter().flat_map(|node| {
-            node.checked.models.iter().map(|(name, files)| {
-                let is_bad = node.checked.bad.iter().any(|bad| bad.model == *name);
-                let state = if is_bad { "damaged" } else { "ok" };
-                [node.node.clone(), name.clone(), files.to_string(), state.to_owned()]
+    let targets = nodes.iter().map(|(node, checked)| {
+        VerifiedModelTarget::new(path.to_string(), Some(node.clone()), checked)
+    });
+    let summary = ModelsVerifySummary { targets: targets.collect() };
+    context.ui.print_result(&summary, |summary| {
+        let rows = summary.targets.iter().flat_map(|target| {
+            target.models.iter().map(|model| {
+                let state = if model.intact { "ok" } else { "damaged" };
+                let node = target.node.clone().unwrap_or_default();
+                [node, model.name.clone(), model.file_count.to_string(), state.to_owned()]
             })
         });
         ui::format_table(["node", "model", "files", ""], rows.collect())
     })?;
-    for node in &nodes {
-        let shown =
-            |file: &std::path::Path| format!("{}:{}/{}", node.node, path.folder, file.display());
-        require_undamaged(&path.to_string(), shown, &node.checked)?;
+    for (node, checked) in &nodes {
+        let shown = |file: &std::path::Path| format!("{node}:{}/{}", path.folder, file.display());
+        require_undamaged(&path.to_string(), shown, checked)?;
     }
     Ok(())
 }
@@ -139,10 +112,17 @@ fn choose_namespace<'a>(path: &'a NodePath, cluster: &'a cluster::Cluster) -> &'
     path.namespace.as_deref().unwrap_or_else(|| cluster.namespace())
 }
 
-fn read_push_event((node, event): (String, SeederEvent)) -> Result<NodePushReport> {
+fn read_push_event(
+    (node, event): (String, SeederEvent),
+    plans: &[ModelPlan],
+) -> Result<NodePushReport> {
     match event {
         SeederEvent::Put { puts, via, collected } => {
-            Ok(NodePushReport { node, puts, via, collected })
+            let models = plans.iter().zip(puts);
+            let models =
+                models.map(|(plan, outcome)| NodeModel { name: plan.name.clone(), outcome });
+            let models = models.collect();
+            Ok(NodePushReport { node, models, via, deleted_revisions: collected })
         }
         _ => Err(land::claim::Error::UnexpectedEvent.into()),
     }

@@ -1,20 +1,43 @@
-//! What `models verify` and `models ls` print, whatever kind of target they read.
+//! What `models push`, `verify` and `ls` print, whatever kind of target it is.
 
 use std::path::Path;
 
-use land::models::{ModelRecord, ModelVerifyReport};
+use land::models::{ModelRecord, ModelVerifyReport, PushMode};
 use types::ByteSize;
 
+use super::summary::{
+    ModelsListing, ModelsPushSummary, ModelsVerifySummary, PushedModelTarget, VerifiedModelTarget,
+};
+use crate::context::CommandContext;
 use crate::error::{CommandError, ErrorKind, Result};
 use crate::ui;
 
-pub(super) fn format_checked_models(checked: &ModelVerifyReport) -> String {
-    let is_bad = |name: &str| checked.bad.iter().any(|bad| bad.model == name);
-    let rows = checked.models.iter().map(|(name, files)| {
-        let state = if is_bad(name) { "damaged" } else { "ok" };
-        [name.clone(), files.to_string(), state.to_owned()]
-    });
-    ui::format_table(["model", "files", ""], rows.collect())
+/// Prints what was written to one target.
+pub(super) fn print_push(
+    context: &CommandContext,
+    mode: PushMode,
+    pushed: PushedModelTarget,
+    format: impl Fn(&PushedModelTarget) -> String,
+) -> Result<()> {
+    let summary = ModelsPushSummary { is_dry_run: mode == PushMode::DryRun, targets: vec![pushed] };
+    context.ui.print_result(&summary, |summary| summary.targets.iter().map(format).collect())
+}
+
+/// Prints what the verification of one target found.
+pub(super) fn print_verified(
+    context: &CommandContext,
+    target: String,
+    checked: &ModelVerifyReport,
+) -> Result<()> {
+    let summary =
+        ModelsVerifySummary { targets: vec![VerifiedModelTarget::new(target, None, checked)] };
+    context.ui.print_result(&summary, |summary| {
+        let rows = summary.targets.iter().flat_map(|target| &target.models).map(|model| {
+            let state = if model.intact { "ok" } else { "damaged" };
+            [model.name.clone(), model.file_count.to_string(), state.to_owned()]
+        });
+        ui::format_table(["model", "files", ""], rows.collect())
+    })
 }
 
 /// Fails if files are damaged. `shown` turns a path in the target into the one to show.
@@ -32,12 +55,18 @@ pub(super) fn require_undamaged(
     )))
 }
 
-pub(super) fn format_records(records: &[ModelRecord]) -> String {
-    let rows = records.iter().map(|record| {
-        let size: u64 = record.files.values().map(|file| file.size).sum();
-        [record.name.clone(), record.files.len().to_string(), ByteSize(size).to_string()]
-    });
-    ui::format_table(["model", "files", "size"], rows.collect())
+/// Prints the models of one target.
+pub(super) fn print_records(
+    context: &CommandContext,
+    target: String,
+    records: &[ModelRecord],
+) -> Result<()> {
+    context.ui.print_result(&ModelsListing::new(target, records), |listing| {
+        let rows = listing.models.iter().map(|model| {
+            [model.name.clone(), model.files.len().to_string(), ByteSize(model.bytes).to_string()]
+        });
+        ui::format_table(["model", "files", "size"], rows.collect())
+    })
 }
 
 pub(super) fn build_no_models_error(place: &str) -> CommandError {

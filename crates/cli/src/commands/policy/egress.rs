@@ -57,15 +57,15 @@ pub(crate) struct PolicyEgressArgs {
 }
 
 /// The result.
-#[derive(Serialize)]
+#[derive(Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct EgressPolicySummary {
+pub(crate) struct EgressPolicySummary {
     namespace: String,
     objects: Vec<WrittenObject>,
     /// What the policies do not cover.
     gaps: Vec<PolicyGap>,
     /// The file; absent if the manifests are printed.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "file", skip_serializing_if = "Option::is_none")]
     written: Option<String>,
     /// The manifests, if they are not written to a file.
     #[serde(skip_serializing_if = "Vec::is_empty")]

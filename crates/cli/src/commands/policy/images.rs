@@ -73,7 +73,7 @@ pub(crate) struct PolicyImagesArgs {
     target: ManifestOutputArgs,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum PolicyKindOption {
     /// A ValidatingAdmissionPolicy of Kubernetes itself (1.30 and newer).
@@ -85,19 +85,22 @@ enum PolicyKindOption {
 }
 
 /// The result.
-#[derive(Serialize)]
+#[derive(Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct ImagePolicySummary {
+pub(crate) struct ImagePolicySummary {
     kind: PolicyKindOption,
     name: String,
     /// The number of admitted repositories.
+    #[serde(rename = "repositoryCount")]
     repositories: usize,
     /// The covered namespaces; empty if all but `left_out` are covered.
+    #[serde(rename = "namespaces")]
     guarded: Vec<String>,
+    #[serde(rename = "exceptNamespaces")]
     left_out: Vec<String>,
     objects: Vec<WrittenObject>,
     /// The file; absent if the manifests are printed.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "file", skip_serializing_if = "Option::is_none")]
     written: Option<String>,
     /// The manifests, if they are not written to a file.
     #[serde(skip_serializing_if = "Vec::is_empty")]

@@ -4,6 +4,8 @@
 mod egress;
 mod images;
 
+pub(crate) use self::egress::EgressPolicySummary;
+pub(crate) use self::images::ImagePolicySummary;
 use crate::context::CommandContext;
 use crate::error::Result;
 

@@ -69,27 +69,27 @@ pub(super) struct WebhookManifestsArgs {
 }
 
 /// The result.
-#[derive(Serialize)]
+#[derive(Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct WebhookManifestsSummary {
+pub(crate) struct WebhookManifestsSummary {
     name: String,
     namespace: String,
     objects: Vec<AppliedObject>,
     /// The file; absent if the manifests are printed or applied.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "file", skip_serializing_if = "Option::is_none")]
     written: Option<String>,
     /// The manifests, if they are neither written to a file nor applied.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     manifests: Vec<Value>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 struct AppliedObject {
     #[serde(flatten)]
     object: WrittenObject,
     /// What applying it did; absent if it was not applied.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "outcome", skip_serializing_if = "Option::is_none")]
     applied: Option<cluster::ApplyEffect>,
 }
 

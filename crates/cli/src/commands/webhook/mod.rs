@@ -14,6 +14,7 @@ use serde::Serialize;
 use types::site::Site;
 
 use self::locked_files::LockedFilesArgs;
+pub(crate) use self::manifests::WebhookManifestsSummary;
 use super::serve::parse_listen_address;
 use crate::clusters::{self, ClusterArgs};
 use crate::context::CommandContext;
@@ -95,10 +96,12 @@ struct WebhookServeArgs {
     cluster: ClusterArgs,
 }
 
-#[derive(Serialize)]
+/// The result, once the webhook answers.
+#[derive(Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct WebhookReady {
+pub(crate) struct WebhookReady {
     url: String,
+    #[serde(rename = "repositoryCount")]
     repositories: usize,
 }
 
