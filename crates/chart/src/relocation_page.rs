@@ -380,5 +380,9 @@ const WIDE: ColumnWidth = ColumnWidth::Text;
 /// The first lines of one version of a changed text, each behind `sign`, as in a diff.
 fn quote_lines(sign: char, side: Option<&str>) -> String {
     let lines = side.into_iter().flat_map(|text| text.lines().take(MOST_LINES));
-    lines.map(|line| format!("{sign} {line}\n")).collect()
+    let mut quoted = String::new();
+    for line in lines {
+        quoted.push_str(&format!("{sign} {line}\n"));
+    }
+    quoted
 }

@@ -121,7 +121,7 @@ impl CommandError {
 
     /// The error as that of one part of a larger task that continued without it. Its kind becomes
     /// [`ErrorKind::Partial`], except that an integrity error stays one.
-    pub(crate) fn as_part_of(mut self, part: &str) -> Self {
+    pub(crate) fn into_part_of(mut self, part: &str) -> Self {
         self.message = format!("{part}: {}", self.message);
         if self.kind != ErrorKind::Integrity {
             self.kind = ErrorKind::Partial;

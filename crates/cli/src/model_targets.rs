@@ -82,7 +82,7 @@ pub(crate) fn push_to_site_targets(
                 all.push(pushed);
             }
             Err(error) => {
-                let error = error.as_part_of(&format!("models to {}", target.to));
+                let error = error.into_part_of(&format!("models to {}", target.to));
                 match &failed {
                     Some(_) => context.ui.print_warning(&error.message_with_causes()),
                     None => failed = Some(error),

@@ -59,7 +59,7 @@ pub(crate) async fn respond_with_blob(
     if method != Method::HEAD && !range.is_empty() {
         let source = Arc::clone(source);
         let mut chunks = net::body::stream_reader(move || {
-            source.open_blob(&digest, range).map_err(|error| io::Error::other(error))
+            source.open_blob(&digest, range).map_err(io::Error::other)
         });
         // Wait for the first chunk before the status is sent, so that a failure is an error
         // response.

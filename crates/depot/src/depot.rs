@@ -19,7 +19,7 @@ impl Depot {
     pub fn open(source: Arc<dyn store::Source>) -> Result<Self> {
         let mut models = ServedModels::default();
         let catalogue = catalogue_reader::read_catalogue(&*source, |root, manifest| {
-            models.add_root(root, manifest)
+            models.add_root(root, manifest);
         })?;
         models.add_default_branches();
         Ok(Self { source, catalogue, models })

@@ -197,7 +197,7 @@ fn list_dangers(model: &ModelEvidence) -> TableCell {
     let mut groups = group_by_cause(dangers, |(_, danger, imports)| {
         (*danger, imports.iter().map(|import| import.name.as_str()).collect::<Vec<_>>())
     });
-    groups.sort_by(|(one, _), (other, _)| other.0.cmp(&one.0));
+    groups.sort_by_key(|(group, _)| std::cmp::Reverse(group.0));
     for ((danger, names), all) in groups {
         let (tone, word) = match danger {
             ImportDanger::Dangerous => (Tone::Bad, "dangerous"),

@@ -136,7 +136,7 @@ pub async fn load_roots<S: Sink>(
                 ready.push((order, root, closure));
             }
             Err(error) => {
-                report.failed.push(FailedRoot { root, cause: FailureCause::from_error(&error) })
+                report.failed.push(FailedRoot { root, cause: FailureCause::from_error(&error) });
             }
         }
     }

@@ -55,7 +55,7 @@ pub fn build_egress_policies(request: &EgressPolicySpec, site: &Site) -> Result<
     ];
     match find_registry_peer(site)? {
         RegistryPeer::Rule(rule) => {
-            manifests.push(build_allow_policy(request, "gantry-allow-site", vec![rule]))
+            manifests.push(build_allow_policy(request, "gantry-allow-site", vec![rule]));
         }
         RegistryPeer::HostName(name, port) if !request.allows_port(port) => gaps.push(PolicyGap {
             subject: format!("registry {name}"),

@@ -66,12 +66,12 @@ pub(crate) fn walk_tar(
     // Two empty blocks end a tar (POSIX.1, pax); what follows them is not read as members.
     archive.set_ignore_zeros(false);
     let damaged = |cause: io::Error| damaged_archive(name, cause);
-    let mut entries = archive.entries().map_err(|cause| damaged(cause))?;
+    let mut entries = archive.entries().map_err(&damaged)?;
     for _ in 0..MAX_MEMBERS {
         // `next` reads the headers: bounded. The content, which `visit` reads, is a stream.
         allowance.grant(MAX_HEADERS);
         let Some(entry) = entries.next() else { return Ok(()) };
-        let mut entry = entry.map_err(|cause| damaged(cause))?;
+        let mut entry = entry.map_err(&damaged)?;
         allowance.grant(u64::MAX);
         let member = read_member(name, &entry)?;
         if visit(member, &mut entry)? == WalkControl::Stop {
@@ -79,7 +79,7 @@ pub(crate) fn walk_tar(
         }
         // `next` would skip the rest itself, but within the allowance of the headers.
         let mut buffer = vec![0; SKIP];
-        while entry.read(&mut buffer).map_err(|cause| damaged(cause))? > 0 {}
+        while entry.read(&mut buffer).map_err(&damaged)? > 0 {}
     }
     Err(too_many_members(name))
 }
@@ -94,11 +94,11 @@ pub(crate) fn index_tar(
     let mut archive =
         tar::Archive::new(LimitedReader { inner: reader, allowance: allowance.clone() });
     let damaged = |cause: io::Error| damaged_archive(name, cause);
-    let mut entries = archive.entries_with_seek().map_err(|cause| damaged(cause))?;
+    let mut entries = archive.entries_with_seek().map_err(&damaged)?;
     for _ in 0..MAX_MEMBERS {
         allowance.grant(MAX_HEADERS);
         let Some(entry) = entries.next() else { return Ok(()) };
-        let entry = entry.map_err(|cause| damaged(cause))?;
+        let entry = entry.map_err(&damaged)?;
         visit(read_member(name, &entry)?)?;
     }
     Err(too_many_members(name))

@@ -70,7 +70,7 @@ pub(crate) async fn resolve_charts(
         match outcome {
             Ok(one) => resolved.push(one),
             Err(cause) => {
-                problems.push(ResolveProblem { thing: format_source(&chart.source), cause })
+                problems.push(ResolveProblem { thing: format_source(&chart.source), cause });
             }
         }
     }

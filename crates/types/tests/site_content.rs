@@ -28,6 +28,7 @@ const REPOSITORIES: [&str; 5] = [
 
 /// What a random image is made from.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "what may be true of an image, drawn at random")]
 struct ImageSeed {
     repository: usize,
     tag: Option<u8>,

@@ -1,4 +1,5 @@
 //! The integration tests of charts. One binary for all: each more would be linked anew.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod any_mix;
 mod difficult_charts;

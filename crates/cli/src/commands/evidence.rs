@@ -241,7 +241,7 @@ fn verify_evidence_file(context: &CommandContext, args: &EvidenceVerifyArgs) -> 
             );
         }
         SignatureStatus::None => {
-            context.ui.print_warning("the archive is not signed: anybody could have made it")
+            context.ui.print_warning("the archive is not signed: anybody could have made it");
         }
     }
     context.ui.print_result(&proven, |proven| {

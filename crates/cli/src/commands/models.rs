@@ -218,7 +218,7 @@ fn push_models(context: &CommandContext, args: &ModelsPushArgs) -> Result<()> {
                 ModelPushTarget::Place(ModelDestination::Claim(claim))
                     if claims.contains(claim) => {}
                 ModelPushTarget::Place(ModelDestination::Claim(claim)) => {
-                    claims.push(claim.clone())
+                    claims.push(claim.clone());
                 }
                 _ => return Err(build_several_targets_error()),
             }

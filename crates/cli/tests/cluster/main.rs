@@ -1,4 +1,5 @@
 //! The tests of the `gantry` command that need the cluster of dev/cluster: make test-cluster.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod audit;
 mod deploy;

@@ -63,7 +63,7 @@ pub(super) async fn check_inference(subject: &CheckSubject) -> Vec<CheckFinding>
                 }
             }
             Ok(None) => {
-                findings.push(report_missing_release(subject, release, CheckName::Inference))
+                findings.push(report_missing_release(subject, release, CheckName::Inference));
             }
             Err(error) => {
                 let what = format!("model servers of {}", release.name);

@@ -42,7 +42,7 @@ pub(super) async fn check_pods(subject: &CheckSubject) -> Vec<CheckFinding> {
                     findings.extend(warn_of_memory_kill(place, pod));
                 }
                 Some(reason) => {
-                    findings.push(explain_unready_pod(subject, place, pod, reason).await)
+                    findings.push(explain_unready_pod(subject, place, pod, reason).await);
                 }
             }
         }

@@ -15,7 +15,7 @@ pub(super) async fn check_workloads(subject: &CheckSubject) -> Vec<CheckFinding>
     for release in &subject.releases {
         match check_release_workloads(subject, release).await {
             Ok(own) if own.is_empty() => {
-                findings.push(report_missing_release(subject, release, CheckName::Workloads))
+                findings.push(report_missing_release(subject, release, CheckName::Workloads));
             }
             Ok(own) => findings.extend(own),
             Err(error) => {

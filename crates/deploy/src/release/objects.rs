@@ -61,10 +61,14 @@ fn collect_pod_specs<'a>(value: &'a Value, depth: usize, found: &mut Vec<&'a Val
                 found.push(value);
                 return;
             }
-            fields.values().for_each(|inner| collect_pod_specs(inner, depth - 1, found));
+            for inner in fields.values() {
+                collect_pod_specs(inner, depth - 1, found);
+            }
         }
         Value::Array(items) => {
-            items.iter().for_each(|inner| collect_pod_specs(inner, depth - 1, found))
+            for inner in items {
+                collect_pod_specs(inner, depth - 1, found);
+            }
         }
         _ => {}
     }

@@ -26,6 +26,7 @@ use types::{Digest, Platform};
 const TIMEOUT: Duration = Duration::from_mins(5);
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one release, broken in one way after the other")]
 async fn a_healthy_release_is_well_and_each_thing_that_is_wrong_is_told_apart() {
     let here = TestCluster::from_environment();
     let registry = TestRegistry::builder().address(here.host()).start();

@@ -186,7 +186,7 @@ mod tests {
                     Some(accumulator)
                 }
                 RETURN => return k,
-                other => panic!("unknown code {other}"),
+                other => unreachable!("unknown code {other}"),
             };
             // A load behind the end of the packet drops it.
             let Some(loaded) = loaded else { return 0 };

@@ -86,7 +86,7 @@ pub fn find_outside_references(
                     why: why.unwrap_or_default(),
                     hosts: [host].into(),
                     seen: [seen].into(),
-                })
+                });
             }
         }
     }

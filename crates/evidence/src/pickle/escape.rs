@@ -13,9 +13,8 @@
 pub(super) fn decode_quoted(line: &[u8]) -> Result<String, String> {
     // Old unpicklers ignore white space at the end; no unpickler needs it.
     let line = line.trim_ascii_end();
-    let inner = match line {
-        [b'\'', inner @ .., b'\''] | [b'"', inner @ .., b'"'] => inner,
-        _ => return Err("a string has no quotes around it".to_owned()),
+    let ([b'\'', inner @ .., b'\''] | [b'"', inner @ .., b'"']) = line else {
+        return Err("a string has no quotes around it".to_owned());
     };
     let mut text = String::with_capacity(inner.len());
     let mut rest = inner.iter().copied().peekable();

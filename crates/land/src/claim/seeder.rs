@@ -162,7 +162,7 @@ impl Seeder {
         for held in held {
             match held {
                 StartedWorkload::Pod(namespace, name) => {
-                    self.cluster.remove_pod(&namespace, &name).await?
+                    self.cluster.remove_pod(&namespace, &name).await?;
                 }
                 StartedWorkload::DaemonSet(namespace, name) => {
                     let scope = ObjectScope::Namespace(&namespace);

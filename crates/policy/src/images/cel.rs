@@ -82,12 +82,11 @@ fn pod_spec_expression(object: &str) -> String {
     let path_expression = |keys: &mut dyn Iterator<Item = &str>| {
         keys.fold(format!("dyn({object})"), |path, key| format!("{path}.?{key}"))
     };
-    let cases: String = kinds_with_own_path()
-        .map(|own| {
-            let path = path_expression(&mut own.spec_path());
-            format!("{object}.kind == \"{}\" ? {path}\n: ", own.kind)
-        })
-        .collect();
+    let mut cases = String::new();
+    for own in kinds_with_own_path() {
+        let path = path_expression(&mut own.spec_path());
+        cases.push_str(&format!("{object}.kind == \"{}\" ? {path}\n: ", own.kind));
+    }
     let usual = path_expression(&mut USUAL_TEMPLATE.into_iter().chain(["spec"]));
     format!("({cases}{usual}).orValue({{}})")
 }

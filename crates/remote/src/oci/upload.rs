@@ -200,7 +200,7 @@ impl<'a> BlobUpload<'a> {
             let (from, moved, told) = (Arc::clone(&from), Arc::clone(&moved), Arc::clone(&told));
             let mut position = offset;
             net::body::stream_reader(move || {
-                from.open_blob(&digest, offset..size).map_err(|error| io::Error::other(error))
+                from.open_blob(&digest, offset..size).map_err(io::Error::other)
             })
             .inspect(move |chunk| {
                 position += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);

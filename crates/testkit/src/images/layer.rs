@@ -142,7 +142,7 @@ pub(crate) fn build_file_layer(blobs: &TestBlobs, name: &str, files: &[LayerFile
         match file.content {
             LayerFileContent::Plain(text) => layer.add_file(file.path, text.as_bytes()),
             LayerFileContent::Script(text) => {
-                layer.add_file_with_mode(file.path, text.as_bytes(), 0o755)
+                layer.add_file_with_mode(file.path, text.as_bytes(), 0o755);
             }
             LayerFileContent::Link(target) => {
                 layer.add_parents(file.path);

@@ -311,7 +311,7 @@ mod tests {
         };
         let (one, two) = (receipt("site:5000", 1, None), receipt("site:5000", 11, None));
         assert_eq!(current(&[]), None);
-        assert_eq!(current(&[one.clone()]), Some(digest(1)));
+        assert_eq!(current(std::slice::from_ref(&one)), Some(digest(1)));
         assert_eq!(current(&[one.clone(), two.clone()]), Some(digest(11)));
         assert_eq!(current(&[two, one]), Some(digest(1)));
     }

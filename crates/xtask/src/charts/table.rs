@@ -9,7 +9,7 @@ pub(super) fn document(rows: &[Row], load: &str) -> String {
     let mut text = format!(
         "# Real charts\n\nWritten by `cargo xtask charts` (release build) from the charts in \
         `GANTRY_CHARTS`, each with the values in `crates/xtask/charts/`. An image is counted once, by its \
-        highest confidence; *locations* are all fields and texts that name an image. Times are medians of {} runs, as \
+        highest confidence; *locations* are all fields and texts that name an image. Times are medians of {RUNS} runs, as \
         multiples of one `helm template` of the same chart that ran right before \
         (Gantry gives its own helm `GOGC=400`); *own* is the time of finding images without the renders. Renders run in \
         parallel, so on a busy machine compare the multiples with the number of renders. Load average of this run: {load}.\n\n\
@@ -18,8 +18,7 @@ pub(super) fn document(rows: &[Row], load: &str) -> String {
         post-renderer (all at the site?).\n\n\
         | chart | certain | likely | possible | locations | moved by overlay | values set | overlay | \
         post-renderer | scan | helm, s | find | own, ms | move and prove | renders |\n\
-        |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n",
-        RUNS
+        |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n"
     );
     for row in rows {
         let [certain, likely, possible] = row.found;
