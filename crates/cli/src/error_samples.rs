@@ -1,5 +1,6 @@
 //! A sample of every error of the library crates, as a user sees it: the exit code, the message and
 //! the hints, in one snapshot for each crate.
+#![allow(clippy::items_after_statements)]
 #![allow(clippy::unwrap_used)]
 
 use std::io;

@@ -404,7 +404,7 @@ mod tests {
     use super::*;
 
     fn make_summary(errors: &[Option<&str>]) -> LoadSummary {
-        let row = |error: &Option<&str>| LoadSummaryRow {
+        let row = |error: Option<&str>| LoadSummaryRow {
             name: "nginx:1".into(),
             kind: "image",
             target: "site/nginx:1".into(),
@@ -413,7 +413,7 @@ mod tests {
             outcome: "loaded",
             error: error.map(str::to_owned),
         };
-        summarize_dry_run("site".into(), errors.iter().map(row).collect())
+        summarize_dry_run("site".into(), errors.iter().copied().map(row).collect())
     }
 
     #[test]

@@ -320,7 +320,9 @@ mod tests {
                 keys.values().for_each(|value| collect_forms(root, value, name, forms));
             }
             Value::Array(items) => {
-                items.iter().for_each(|item| collect_forms(root, item, name, forms));
+                for item in items {
+                    collect_forms(root, item, name, forms);
+                }
             }
             _ => {}
         }
@@ -332,8 +334,8 @@ mod tests {
         }
         for key in ["anyOf", "oneOf", "allOf"] {
             if let Some(options) = schema[key].as_array() {
-                let forms = options.iter().map(|option| describe_form(root, option));
-                return forms.filter(|form| !form.is_empty()).last().unwrap_or_default();
+                let mut forms = options.iter().map(|option| describe_form(root, option));
+                return forms.rfind(|form| !form.is_empty()).unwrap_or_default();
             }
         }
         let kind = match &schema["type"] {
