@@ -48,7 +48,7 @@ pub(super) struct WebhookManifestsArgs {
     /// The image to run [default: Gantry's own image in the site's registry, as locked].
     #[arg(long, value_name = "REFERENCE")]
     image: Option<String>,
-    /// The address of a webhook that runs outside the cluster (https://HOST:PORT). Only the webhook
+    /// The address of a webhook that runs outside the cluster, such as https://guard.example:8443. Only the webhook
     /// configuration is written then.
     #[arg(long, value_name = "URL", conflicts_with_all = ["image", "tls_secret"])]
     url: Option<String>,
