@@ -155,7 +155,7 @@ Examples:
   gantry models verify /mnt/models
   gantry models verify s3://models/sie --endpoint https://minio.internal:9000
   gantry models verify pvc://onyx/model-cache --site site.yaml
-  gantry models verify /mnt/models --output json | jq .bad")]
+  gantry models verify /mnt/models --output json | jq '.targets[].damagedFiles'")]
 pub(crate) struct ModelsVerifyArgs {
     /// The target: a folder, a bucket with its prefix, a claim, or the nodes' disks, written as for push.
     #[arg(value_name = "TARGET")]

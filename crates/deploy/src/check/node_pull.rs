@@ -29,6 +29,9 @@ const AT_ONCE: usize = 8;
 const MOST_NODES: usize = 200;
 /// How long a node may take for one pull of a small image.
 const PULL: Duration = Duration::from_mins(3);
+/// When a kubelet has tried a second time: it waits 10 s after the first failure (kubelet's image
+/// back-off), and on a busy node a pull takes some seconds more.
+const FIRST_RETRY: Duration = Duration::from_secs(25);
 /// The interval at which a pod is looked at.
 const PERIOD: Duration = Duration::from_millis(400);
 /// A name that the DNS of every cluster knows: the Service of the API server.
@@ -371,6 +374,12 @@ async fn watch_pull(
                     false => None,
                 };
                 return (ok.with_duration(took), dns);
+            }
+            // A kubelet that has not got the pull secret yet pulls without it, and again with it.
+            PullProgress::Failed(_)
+                if place.pull_secret.is_some() && started.elapsed() < FIRST_RETRY =>
+            {
+                tokio::time::sleep(PERIOD).await;
             }
             PullProgress::Failed(message) => {
                 let (why, next) = match explain_pod(&now) {

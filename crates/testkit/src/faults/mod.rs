@@ -3,12 +3,12 @@
 //! twice.
 //!
 //! ```no_run
-//! # use gantry_testkit::{faults::{Fault, Times}, Faults, Registry};
-//! let registry = Registry::start();
-//! let faults = Faults::before(&registry.url());
-//! faults.on("/blobs/", Fault::Cut { after: 1 << 20 }, Times::Exactly(2));
+//! # use gantry_testkit::{faults::{FaultRepeats, WireFault}, FaultProxy, TestRegistry};
+//! let registry = TestRegistry::start();
+//! let faults = FaultProxy::in_front_of(&registry.url());
+//! faults.inject("/blobs/", WireFault::Cut { after: 1 << 20 }, FaultRepeats::Exactly(2));
 //! // … a client works against faults.url() …
-//! assert_eq!(faults.requests().iter().filter(|request| request.start() > 0).count(), 2);
+//! assert_eq!(faults.requests().iter().filter(|request| request.range_start() > 0).count(), 2);
 //! ```
 
 mod fault_proxy;
