@@ -9,6 +9,7 @@
 
 mod add;
 mod closure;
+pub mod confined;
 pub mod disk;
 mod error;
 mod folder;
