@@ -59,6 +59,10 @@ fn document() -> types::Error {
     }
 }
 
+fn fault() -> types::yaml::DocumentFault {
+    types::yaml::DocumentFault { line: 3, column: 5, message: text("a bracket is not closed") }
+}
+
 #[test]
 fn errors_of_types_are_as_reviewed() {
     use types::Error as E;
@@ -131,6 +135,10 @@ fn errors_of_the_network_are_as_reviewed() {
         },
         E::Status { method: text("GET"), url: url(), status: 500, message: text("oops") },
         unauthorized(),
+        E::Untrusted {
+            host: text("registry.internal"),
+            reason: net::CertificateError::UnknownIssuer,
+        },
         E::Credentials { server: text("registry.internal"), cause: text("no such helper") },
         E::Range { url: url(), reason: text("the server ignored the range") },
         E::TooLarge { url: url(), most: 4 << 20 },
@@ -219,6 +227,7 @@ fn errors_of_charts_and_policies_are_as_reviewed() {
         E::File { file: text("values.yaml"), reason: text("is not valid YAML") },
         E::Document(document()),
         E::Render { message: text("image is required") },
+        E::Unread { template: text("shop/templates/web.yaml"), line: 12, fault: fault() },
     ];
     assert_reviewed("chart", convert(errors));
 
@@ -247,6 +256,12 @@ fn errors_of_bundles_are_as_reviewed() {
         E::Missing { name: text("site-1"), count: 3, numbers: vec![2] },
         E::Missing { name: text("site-1"), count: 3, numbers: vec![2, 3] },
         E::Duplicate { path: file(), other: path("copy.gantry"), number: 1 },
+        E::OtherBundle {
+            path: file(),
+            id: bundle::BundleId([1; 32]),
+            other: path("other-2.gantry"),
+            expected: bundle::BundleId([2; 32]),
+        },
         E::NoFiles,
         E::Document { path: file(), document: text("index"), reason: text("is not JSON") },
         E::Damaged { path: file(), entry: text("blob 1") },
@@ -317,8 +332,59 @@ fn errors_of_clusters_are_as_reviewed() {
         E::Conflict { doing: doing(), reason: reason() },
         E::Refused { doing: doing(), reason: reason() },
         E::Forbidden { doing: doing(), reason: reason() },
+        E::NoObject { source: "it has no kind".into() },
     ];
     assert_reviewed("cluster", convert(errors));
+}
+
+/// A kubeconfig whose API server is a port that nothing listens on.
+const NO_SERVER: &str = "\
+apiVersion: v1
+kind: Config
+clusters: [{name: site, cluster: {server: 'http://127.0.0.1:1'}}]
+users: [{name: me, user: {token: t}}]
+contexts: [{name: site, context: {cluster: site, user: me}}]
+current-context: site
+";
+
+#[tokio::test]
+async fn errors_of_connecting_to_a_cluster_are_as_reviewed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (absent, file) = (folder.path().join("absent"), folder.path().join("config"));
+    std::fs::write(&file, NO_SERVER).unwrap();
+    let access =
+        |kubeconfig| cluster::ClusterAccess { kubeconfig: Some(kubeconfig), context: None };
+    let no_access = cluster::Cluster::connect(&access(absent)).await.err().unwrap();
+    let silent = cluster::Cluster::connect(&access(file)).await.unwrap();
+    let unreachable = silent.fetch_version().await.unwrap_err();
+    assert!(matches!(no_access, cluster::Error::NoAccess { .. }), "{no_access:?}");
+    assert!(matches!(unreachable, cluster::Error::Unreachable { .. }), "{unreachable:?}");
+
+    let folder = folder.path().display().to_string();
+    insta::with_settings!({ filters => vec![(&*folder, "[folder]")] }, {
+        assert_reviewed("cluster-connect", convert([no_access, unreachable]));
+    });
+}
+
+#[test]
+fn errors_of_evidence_are_as_reviewed() {
+    use evidence::Error as E;
+    let json = || serde_json::from_str::<serde_json::Value>("{").unwrap_err();
+    let errors = [
+        E::Read { path: path("check.json"), cause: cause() },
+        E::Write { path: path("evidence.tar.zst"), cause: cause() },
+        E::Taken { path: path("evidence") },
+        E::Index { document: "index.json", cause: json() },
+        E::IndexVersion { document: "index.json", found: 2, known: 1 },
+        E::TooMuch { most: 1 << 30 },
+        evidence::TrustedKey::read("nonsense").err().unwrap(),
+        E::Unreadable { what: text("evidence.tar.zst"), cause: cause() },
+        E::Altered { what: text("reports/check.json"), reason: text("its SHA-256 differs") },
+        E::Untrusted { reason: text("it is by the key 12AB"), cause: None },
+        E::Store(store::Error::BlobMissing { digest: digest(1) }),
+        E::Types(document()),
+    ];
+    assert_reviewed("evidence", convert(errors));
 }
 
 #[test]
@@ -342,6 +408,46 @@ fn errors_of_deployments_are_as_reviewed() {
         E::Refused { release: text("web"), reasons: vec![text("Pod web: no such field")] },
     ];
     assert_reviewed("deploy", convert(errors));
+
+    use deploy::prepare::ReleaseRefusal as R;
+    let release = || text("web");
+    let leftovers = |is_for_post_renderer| R::Leftovers {
+        release: release(),
+        leftovers: vec![chart::report::ImageLeftover {
+            image: reference(),
+            to: "registry.internal:5000/shop/web:2.1".parse().unwrap(),
+            place: chart::find::ManifestLocation {
+                template: Some(text("shop/templates/web.yaml")),
+                document: 0,
+                kind: text("Deployment"),
+                name: text("web"),
+                path: chart::DocumentPath::default().key("spec"),
+            },
+            kind: chart::report::LeftoverKind::Rendered,
+            reason: text("only the template names it"),
+        }],
+        is_for_post_renderer,
+    };
+    let errors = [
+        R::Unproven { release: release(), report: text("Deployment web differs") },
+        leftovers(true),
+        leftovers(false),
+        R::NotOffline {
+            release: release(),
+            leftover: chart::wiring::WiringLeftover {
+                place: text("Deployment web, container web"),
+                what: text("HF_HUB_OFFLINE cannot be set"),
+                next: text("set env of the chart"),
+            },
+        },
+        R::OverriddenBySet { release: release(), value: text("image.tag") },
+        R::OutsideImages {
+            release: release(),
+            places: vec![text("quay.io/shop/web:2.1 in Deployment web")],
+        },
+        R::NotRendered { release: release(), cause: text("no matches for kind \"Route\"") },
+    ];
+    assert_reviewed("deploy-refusals", convert(errors));
 }
 
 #[test]
@@ -355,7 +461,10 @@ fn errors_of_the_audit_and_the_depot_are_as_reviewed() {
         E::NameService { reason: text("it is not CoreDNS"), next: text("use --no-dns") },
         E::ChangedMeanwhile { what: text("the Corefile"), record: text("gantry-audit") },
         E::Busy { host: text("laptop"), pid: 7, since: text("2026-01-01T00:00:00Z") },
+        E::Record { what: text("ConfigMap gantry-audit"), source: "it has no key before".into() },
         E::Listen { address, source: cause() },
+        E::Manifests { name: text("all.yaml"), line: 12, fault: fault() },
+        E::Report { source: "a key is not a text".into() },
     ];
     assert_reviewed("egress", convert(errors));
 

@@ -162,6 +162,8 @@ mod tests {
             "gantry --output xml version",
             "gantry -q -v version",
             "gantry models",
+            "gantry store",
+            "gantry policy",
             "gantry webhook --site site.yaml",
             "gantry policy images --site site.yaml --namespace Shop",
         ];

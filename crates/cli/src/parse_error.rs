@@ -5,11 +5,11 @@ use crate::error::CommandError;
 /// Turns an error of the parser into one of ours. Its text is `error: …`, then a paragraph with tips
 /// and a usage line.
 pub(crate) fn convert_parse_error(error: &clap::Error) -> CommandError {
+    let text = error.render().to_string();
     if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return CommandError::usage_error("no command is given")
-            .with_hint("list the commands with: gantry --help");
+            .with_hint(format!("list the commands with: {} --help", find_command(&text)));
     }
-    let text = error.render().to_string();
     let is_message = |paragraph: &&str| {
         let start = paragraph.trim_start();
         !start.starts_with("tip:") && !start.starts_with("Usage:") && !start.starts_with("For more")
@@ -21,4 +21,13 @@ pub(crate) fn convert_parse_error(error: &clap::Error) -> CommandError {
     let usage = text.lines().find_map(|line| line.strip_prefix("Usage: "));
     let hints = tips.map(str::to_owned).chain(usage.map(|usage| format!("usage: {usage}")));
     hints.fold(CommandError::usage_error(message), CommandError::with_hint)
+}
+
+/// The command or group of commands whose help `text` is: the words of its usage line in front of the
+/// options and arguments.
+fn find_command(text: &str) -> String {
+    let usage = text.lines().find_map(|line| line.trim_start().strip_prefix("Usage: "));
+    let words = usage.unwrap_or("gantry").split_whitespace();
+    let names: Vec<&str> = words.take_while(|word| !word.starts_with(['[', '<', '-'])).collect();
+    names.join(" ")
 }

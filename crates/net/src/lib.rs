@@ -28,3 +28,4 @@ pub use request::{
     AccessScope, HttpRequest, HttpResponse, RepeatPolicy, RequestBody, extract_error_message,
 };
 pub use retry::RetryPolicy;
+pub use rustls::CertificateError;

@@ -130,18 +130,18 @@ impl From<WorkaroundOption> for LeftoverWorkaround {
 #[derive(Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct DeploySummary {
-    context: String,
-    server: String,
-    releases: Vec<DeployedRelease>,
+    pub(super) context: String,
+    pub(super) server: String,
+    pub(super) releases: Vec<DeployedRelease>,
 }
 
 /// The result of a dry run.
 #[derive(Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct DeployPreview {
-    context: String,
-    server: String,
-    releases: Vec<DeployPlan>,
+    pub(super) context: String,
+    pub(super) server: String,
+    pub(super) releases: Vec<DeployPlan>,
 }
 
 pub(crate) fn run(context: &CommandContext, args: &DeployArgs) -> Result<()> {
@@ -434,7 +434,7 @@ fn label_action(action: ReleaseAction) -> &'static str {
     }
 }
 
-fn format_summary(summary: &DeploySummary) -> String {
+pub(super) fn format_summary(summary: &DeploySummary) -> String {
     let rows = summary.releases.iter().map(|one| {
         [
             one.release.clone(),
@@ -458,7 +458,7 @@ fn format_summary(summary: &DeploySummary) -> String {
     text
 }
 
-fn format_preview(planning: &DeployPreview) -> String {
+pub(super) fn format_preview(planning: &DeployPreview) -> String {
     let mut text = String::new();
     for plan in &planning.releases {
         let DeployPlan { release, namespace, chart, action, beside, changes, notes } = plan;

@@ -42,20 +42,20 @@ pub(crate) struct ImageArgs {
 #[derive(Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct OwnImageSummary {
-    image: String,
-    digest: String,
-    media_type: String,
-    layout: String,
-    platforms: Vec<OwnImagePlatform>,
+    pub(super) image: String,
+    pub(super) digest: String,
+    pub(super) media_type: String,
+    pub(super) layout: String,
+    pub(super) platforms: Vec<OwnImagePlatform>,
 }
 
 #[derive(Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct OwnImagePlatform {
-    platform: String,
-    digest: String,
+pub(super) struct OwnImagePlatform {
+    pub(super) platform: String,
+    pub(super) digest: String,
     /// The size of the compressed layer.
-    bytes: u64,
+    pub(super) bytes: u64,
 }
 
 pub(crate) fn run(context: &CommandContext, args: &ImageArgs) -> Result<()> {
@@ -95,20 +95,18 @@ pub(crate) fn run(context: &CommandContext, args: &ImageArgs) -> Result<()> {
         layout: store.path().display().to_string(),
         platforms: platforms.collect(),
     };
-    context.ui.print_result(&summary, |summary| {
-        let rows = summary.platforms.iter().map(|platform| {
-            [
-                platform.platform.clone(),
-                ByteSize(platform.bytes).to_string(),
-                platform.digest.clone(),
-            ]
-        });
-        format!(
-            "{}\n{}@{} in {}\n",
-            ui::format_table(["platform", "layer", "manifest"], rows.collect()),
-            summary.image,
-            summary.digest,
-            summary.layout,
-        )
-    })
+    context.ui.print_result(&summary, format_summary)
+}
+
+pub(super) fn format_summary(summary: &OwnImageSummary) -> String {
+    let rows = summary.platforms.iter().map(|platform| {
+        [platform.platform.clone(), ByteSize(platform.bytes).to_string(), platform.digest.clone()]
+    });
+    format!(
+        "{}\n{}@{} in {}\n",
+        ui::format_table(["platform", "layer", "manifest"], rows.collect()),
+        summary.image,
+        summary.digest,
+        summary.layout,
+    )
 }

@@ -21,6 +21,8 @@ mod policy;
 pub(crate) mod post_render;
 mod relocate;
 mod resolve;
+#[cfg(test)]
+mod result_samples;
 mod schema;
 mod serve;
 mod store;

@@ -50,9 +50,9 @@ pub(crate) struct ServeArgs {
 #[derive(Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct DepotReady {
-    url: String,
+    pub(super) url: String,
     #[serde(flatten)]
-    summary: depot::DepotSummary,
+    pub(super) summary: depot::DepotSummary,
 }
 
 pub(crate) fn run(context: &CommandContext, args: &ServeArgs) -> Result<()> {
@@ -92,24 +92,21 @@ pub(crate) fn run(context: &CommandContext, args: &ServeArgs) -> Result<()> {
             summary: depot.summarize(),
         };
         // Printed to stdout as soon as the server answers, since scripts wait for this line.
-        context.ui.print_result(&ready, |ready| {
-            let roots: Vec<_> = ready
-                .summary
-                .roots
-                .iter()
-                .map(|(kind, count)| {
-                    format!("{count} {kind}{}", if *count == 1 { "" } else { "s" })
-                })
-                .collect();
-            let what =
-                if roots.is_empty() { "an empty store".to_owned() } else { roots.join(", ") };
-            format!("serving {what} on {}", ready.url)
-        })?;
+        context.ui.print_result(&ready, format_ready)?;
         environment::wait_for_stop().await;
         context.ui.print_status("stopping; running requests may finish");
         running.drain_requests(DRAIN).await;
         Ok(())
     })
+}
+
+pub(super) fn format_ready(ready: &DepotReady) -> String {
+    let roots = ready.summary.roots.iter();
+    let roots: Vec<String> = roots
+        .map(|(kind, count)| format!("{count} {kind}{}", if *count == 1 { "" } else { "s" }))
+        .collect();
+    let what = if roots.is_empty() { "an empty store".to_owned() } else { roots.join(", ") };
+    format!("serving {what} on {}", ready.url)
 }
 
 /// Parses `--listen`: ADDRESS:PORT, NAME:PORT or :PORT.

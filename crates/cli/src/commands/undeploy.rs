@@ -61,14 +61,14 @@ pub(crate) struct UndeployArgs {
 #[derive(Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct UndeploySummary {
-    context: String,
+    pub(super) context: String,
     #[serde(rename = "dryRun")]
-    is_dry_run: bool,
+    pub(super) is_dry_run: bool,
     #[serde(rename = "removals")]
-    namespaces: Vec<RemovalReport>,
+    pub(super) namespaces: Vec<RemovalReport>,
     /// Releases that are not installed.
     #[serde(rename = "notInstalled")]
-    missing: Vec<String>,
+    pub(super) missing: Vec<String>,
 }
 
 pub(crate) fn run(context: &CommandContext, args: &UndeployArgs) -> Result<()> {
@@ -160,7 +160,7 @@ fn preview_removal(namespace: String, releases: Vec<String>) -> RemovalReport {
     RemovalReport { namespace, releases, objects: vec![], kept: vec![] }
 }
 
-fn format_summary(summary: &UndeploySummary) -> String {
+pub(super) fn format_summary(summary: &UndeploySummary) -> String {
     let would = if summary.is_dry_run { "would be removed" } else { "removed" };
     let mut text = String::new();
     for removed in &summary.namespaces {

@@ -20,6 +20,8 @@ use policy::{AllowedFlow, AllowedNamespace, Namespace};
 use serde_json::Value;
 use types::site::Site;
 
+#[cfg(test)]
+pub(super) use self::report::format_report;
 use crate::charts;
 use crate::clusters::{self, ClusterArgs};
 use crate::context::CommandContext;
@@ -133,7 +135,7 @@ enum AuditCommand {
 #[derive(serde::Serialize, schemars::JsonSchema)]
 pub(crate) struct AuditRestoration {
     /// What was undone.
-    restored: Vec<String>,
+    pub(super) restored: Vec<String>,
 }
 
 #[derive(clap::Args)]
@@ -166,12 +168,14 @@ fn restore_cluster(context: &CommandContext, args: &AuditRestoreArgs) -> Result<
             clusters::open_cluster_to_write(context, &args.cluster, site.as_ref(), doing).await?;
         Ok::<_, CommandError>(soak::restore_cluster(&cluster).await?)
     })?;
-    context.ui.print_result(&AuditRestoration { restored: done }, |done| {
-        match done.restored.as_slice() {
-            [] => "nothing to undo: no audit has left changes in the cluster\n".to_owned(),
-            done => done.join("\n") + "\n",
-        }
-    })
+    context.ui.print_result(&AuditRestoration { restored: done }, format_restoration)
+}
+
+pub(super) fn format_restoration(done: &AuditRestoration) -> String {
+    match done.restored.as_slice() {
+        [] => "nothing to undo: no audit has left changes in the cluster\n".to_owned(),
+        done => done.join("\n") + "\n",
+    }
 }
 
 /// The arguments and files, read and validated. Nothing was changed yet.

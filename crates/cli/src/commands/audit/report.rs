@@ -46,7 +46,7 @@ pub(super) fn show_report(
     }
 }
 
-fn format_report(report: &AuditReport) -> String {
+pub(in crate::commands) fn format_report(report: &AuditReport) -> String {
     let mut text = String::new();
     if !report.attempts.is_empty() {
         let row = |tried: &EgressAttempt| {

@@ -9,6 +9,8 @@ use types::own_image;
 
 pub(crate) use self::args::CheckArgs;
 use self::printer::CheckPrinter;
+#[cfg(test)]
+pub(super) use self::printer::format_report;
 use crate::context::CommandContext;
 use crate::environment;
 use crate::error::{CommandError, ErrorKind, Result};

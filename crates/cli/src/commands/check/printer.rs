@@ -62,7 +62,7 @@ impl CheckPrinter {
     }
 }
 
-fn format_report(report: &CheckReport) -> String {
+pub(in crate::commands) fn format_report(report: &CheckReport) -> String {
     let mut text = format!("cluster {} ({})\n\n", report.context, report.server);
     for finding in &report.findings {
         text.push_str(&format_finding(finding));

@@ -100,9 +100,9 @@ struct WebhookServeArgs {
 #[derive(Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct WebhookReady {
-    url: String,
+    pub(super) url: String,
     #[serde(rename = "repositoryCount")]
-    repositories: usize,
+    pub(super) repositories: usize,
 }
 
 pub(crate) fn run(context: &CommandContext, args: &WebhookArgs) -> Result<()> {
@@ -131,9 +131,7 @@ fn serve_webhook(context: &CommandContext, args: &WebhookServeArgs) -> Result<()
             net::serve::start_server_with_metrics(&config, build_router(webhook), numbers).await?;
         let ready = WebhookReady { url: format!("https://{}", running.address()), repositories };
         // Printed to stdout as soon as the server answers, since scripts wait for this line.
-        context.ui.print_result(&ready, |ready| {
-            format!("webhook for {} repositories on {}", ready.repositories, ready.url)
-        })?;
+        context.ui.print_result(&ready, format_ready)?;
         environment::wait_for_stop().await;
         context.ui.print_status("stopping; running requests may finish");
         // Endpoints are removed from a Service some time after the pod got SIGTERM; requests that still come
@@ -142,6 +140,10 @@ fn serve_webhook(context: &CommandContext, args: &WebhookServeArgs) -> Result<()
         running.drain_requests(DRAIN).await;
         Ok(())
     })
+}
+
+pub(super) fn format_ready(ready: &WebhookReady) -> String {
+    format!("webhook for {} repositories on {}", ready.repositories, ready.url)
 }
 
 async fn obtain_certificate(
