@@ -8,12 +8,11 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use store::{Source, SourceReader};
+use store::{BlobFile, Source, SourceReader};
 use types::{Digest, Index as Layout, Root};
 
 use crate::document::{self, MAX_DOCUMENT};
 use crate::index::BundleEntryKind;
-use crate::read_at::ReadAt;
 use crate::{BundleFileSet, BundleId, BundleManifest, Error, Result};
 
 /// The longest `index.json` or lock that is read: enough for a hundred thousand roots, and a bound
@@ -190,15 +189,32 @@ impl Source for Bundle {
         let segments = pieces[first..]
             .iter()
             .take_while(|piece| piece.blob_offset < end)
-            .filter_map(|piece| Some((self.0.set.files().get(piece.file)?.data().clone(), *piece)))
+            .filter_map(|piece| Some((self.0.set.files().get(piece.file)?.clone(), *piece)))
             .collect();
         Ok(SourceReader::new(PieceReader { segments, at: 0, position: start }, end - start))
+    }
+
+    fn find_blob_files(&self, digest: &Digest) -> store::Result<Vec<BlobFile>> {
+        let pieces = self.0.blobs.get(digest);
+        let pieces = pieces.ok_or(store::Error::BlobMissing { digest: *digest })?;
+        let mut found = Vec::with_capacity(pieces.len());
+        for piece in pieces {
+            let Some(file) = self.0.set.files().get(piece.file) else { continue };
+            if let Some(stamp) = file.read_stamp(piece.offset + piece.length)? {
+                found.push(BlobFile { path: file.path().to_owned(), stamp });
+            }
+        }
+        Ok(found)
+    }
+
+    fn check_media(&self) -> store::Result<()> {
+        self.0.set.files().iter().try_for_each(crate::BundleFile::check_medium)
     }
 }
 
 /// Reads one piece after the other. [`Reader`] stops at the end of the range.
 struct PieceReader {
-    segments: Vec<(Arc<dyn ReadAt>, BlobPiece)>,
+    segments: Vec<(crate::BundleFile, BlobPiece)>,
     at: usize,
     /// Where in the blob the next byte is.
     position: u64,
@@ -206,7 +222,7 @@ struct PieceReader {
 
 impl Read for PieceReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while let Some((data, piece)) = self.segments.get(self.at) {
+        while let Some((file, piece)) = self.segments.get(self.at) {
             // Never negative: pieces are sorted and without gaps, and the first one was chosen to
             // begin at or before the position.
             let within = self.position - piece.blob_offset;
@@ -215,7 +231,18 @@ impl Read for PieceReader {
                 continue;
             }
             let length = (piece.length - within).min(buffer.len() as u64) as usize;
-            data.read_exact_at(&mut buffer[..length], piece.offset + within)?;
+            file.data().read_exact_at(&mut buffer[..length], piece.offset + within).map_err(
+                |cause| {
+                    // A file that was cut off says what it lacks, not only that it ended.
+                    match file.read_stamp(piece.offset + piece.length) {
+                        Err(cut) => io::Error::new(cause.kind(), cut),
+                        Ok(_) => io::Error::new(
+                            cause.kind(),
+                            format!("{}: {cause}", file.path().display()),
+                        ),
+                    }
+                },
+            )?;
             self.position += length as u64;
             return Ok(length);
         }

@@ -5,6 +5,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use store::FileStamp;
+
 use crate::document::{BundleFileDocument, MAX_DOCUMENT};
 use crate::end_record::EndRecord;
 use crate::index::{BundleEntry, BundleEntryKind, BundleIndex, MAX_INDEX};
@@ -87,6 +89,31 @@ impl BundleFile {
             Some(document) => format!("{}-{}", document.name, document.version),
             None => format!("bundle {}", self.end.bundle),
         }
+    }
+
+    /// The state of the file at this moment; `None` for data that are not in a file.
+    ///
+    /// # Errors
+    /// [`store::Error::FileCut`] when the file does not reach to the offset `end` any more.
+    pub(crate) fn read_stamp(&self, end: u64) -> store::Result<Option<FileStamp>> {
+        let gone = |cause| store::Error::MediumGone { path: self.path.clone(), cause };
+        let stamp = self.data.read_stamp().map_err(gone)?;
+        if let Some(actual) = stamp.as_ref().map(FileStamp::size).filter(|size| *size < end) {
+            let (path, expected) = (self.path.clone(), self.end.length);
+            return Err(store::Error::FileCut { path, actual, expected });
+        }
+        Ok(stamp)
+    }
+
+    /// Checks that the file is still found under its path, whole, and on a medium that answers.
+    pub(crate) fn check_medium(&self) -> store::Result<()> {
+        let gone = |cause| store::Error::MediumGone { path: self.path.clone(), cause };
+        let Some(opened) = self.read_stamp(self.end.length)? else { return Ok(()) };
+        let named = std::fs::metadata(&self.path).map_err(gone)?;
+        if !opened.is_same_file(&FileStamp::from_metadata(&named)) {
+            return Err(store::Error::FileReplaced { path: self.path.clone() });
+        }
+        self.data.probe_medium().map_err(gone)
     }
 
     /// The bytes of the file.

@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::io;
 
+use store::FileStamp;
+
 /// Bytes that can be read at any offset: a file, or a buffer in tests and fuzzing.
 pub trait ReadAt: Send + Sync {
     /// The number of bytes.
@@ -13,12 +15,30 @@ pub trait ReadAt: Send + Sync {
     /// # Errors
     /// [`io::ErrorKind::UnexpectedEof`] when the data ends before the buffer is full.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// The state of the file at this moment; `None` for data that are not in a file.
+    fn read_stamp(&self) -> io::Result<Option<FileStamp>> {
+        Ok(None)
+    }
+
+    /// Checks that the medium still answers.
+    fn probe_medium(&self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 #[cfg(unix)]
 impl ReadAt for File {
     fn length(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
+    }
+
+    fn read_stamp(&self) -> io::Result<Option<FileStamp>> {
+        Ok(Some(FileStamp::from_metadata(&self.metadata()?)))
+    }
+
+    fn probe_medium(&self) -> io::Result<()> {
+        store::disk::probe_file(self)
     }
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
@@ -30,6 +50,14 @@ impl ReadAt for File {
 impl ReadAt for File {
     fn length(&self) -> io::Result<u64> {
         Ok(self.metadata()?.len())
+    }
+
+    fn read_stamp(&self) -> io::Result<Option<FileStamp>> {
+        Ok(Some(FileStamp::from_metadata(&self.metadata()?)))
+    }
+
+    fn probe_medium(&self) -> io::Result<()> {
+        store::disk::probe_file(self)
     }
 
     fn read_exact_at(&self, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {

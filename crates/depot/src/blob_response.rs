@@ -1,32 +1,65 @@
-//! A blob as the body of a response: whole or a range of it, for HEAD and GET, at both endpoints.
+//! A blob as the body of a response: whole or a range of it, for HEAD and GET, at both endpoints. What
+//! is known to be damaged is an error; what turns out to be damaged while it is sent is never sent to
+//! its end ([`crate::blob_checks`]).
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
-use futures::StreamExt as _;
-use futures::stream;
+use bytes::Bytes;
+use futures::stream::{self, BoxStream};
+use futures::{FutureExt as _, StreamExt as _};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use store::Source;
 use types::Digest;
 
+use crate::blob_checks::{BlobChecks, BlobSnapshot, BlobState, BlobVerdict};
 use crate::range::{RequestedRange, is_unchanged, parse_range};
 
-/// Answers with a blob. `response` has the headers of the endpoint already; status, length, ranges
-/// and body are set here. A HEAD does not open the blob.
+/// How long the headers of a part of a blob wait for the check of the whole blob. After that they are
+/// sent, and the bytes wait: hf-hub reads the size of a file from the headers of `bytes=0-0` alone, and
+/// clients give up when no header comes.
+const CHECK_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Why there is no blob to answer with.
+pub(crate) enum BlobFailure {
+    /// The source does not have it.
+    Missing,
+    /// It is damaged or cannot be read; with the reason.
+    Damaged(String),
+}
+
+/// Answers with a blob that manifests give this size. `response` has the headers of the endpoint
+/// already; status, length, ranges and body are set here. A HEAD does not open the blob.
 ///
 /// # Errors
-/// Fails when the blob cannot be opened and read at all, so that the status can still say so. When
-/// reading fails later, the connection is closed before the body is complete.
+/// Fails when the blob is known to be damaged, or cannot be opened and read at all, so that the status
+/// can still say so. When it turns out to be damaged later, the connection (or HTTP/2 stream) is ended
+/// before the body is complete.
 pub(crate) async fn respond_with_blob(
-    source: &Arc<dyn Source>,
+    checks: &Arc<BlobChecks>,
     digest: Digest,
     size: u64,
     method: &Method,
     request: &HeaderMap,
     mut response: Response,
-) -> io::Result<Response> {
+) -> Result<Response, BlobFailure> {
+    // On a thread that may block: a medium that does not answer must not stop other requests.
+    let look_up = {
+        let checks = Arc::clone(checks);
+        move || checks.look_up(digest, size)
+    };
+    let state = tokio::task::spawn_blocking(look_up)
+        .await
+        .map_err(|lost| BlobFailure::Damaged(lost.to_string()))?;
+    let (blob, is_intact) = match state {
+        BlobState::Intact(blob) => (blob, true),
+        BlobState::Unchecked(blob) => (blob, false),
+        BlobState::Damaged(reason) => return Err(BlobFailure::Damaged(reason)),
+        BlobState::Missing => return Err(BlobFailure::Missing),
+    };
     let etag = response.headers().get(header::ETAG);
     if etag.is_some_and(|etag| is_unchanged(request, etag)) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
@@ -56,15 +89,50 @@ pub(crate) async fn respond_with_blob(
         headers.insert(header::CONTENT_RANGE, value);
     }
     *response.status_mut() = status;
-    if method != Method::HEAD && !range.is_empty() {
-        let source = Arc::clone(source);
-        let mut chunks = net::body::stream_reader(move || {
-            source.open_blob(&digest, range).map_err(io::Error::other)
-        });
-        // Wait for the first chunk before the status is sent, so that a failure is an error
-        // response.
-        let first = chunks.next().await.transpose()?;
-        *response.body_mut() = Body::from_stream(stream::iter(first.map(Ok)).chain(chunks));
+    if method == Method::HEAD || range.is_empty() {
+        return Ok(response);
     }
+    let must_wait = !is_intact && range != (0..size);
+    let mut chunks = if must_wait {
+        let mut check = Arc::clone(checks).check_blob(blob.clone()).boxed();
+        match tokio::time::timeout(CHECK_PATIENCE, &mut check).await {
+            Ok(BlobVerdict::Intact) => stream_blob(checks, blob, range),
+            Ok(BlobVerdict::Damaged(reason)) => return Err(BlobFailure::Damaged(reason)),
+            Err(_) => {
+                let checks = Arc::clone(checks);
+                let chunks = async move {
+                    match check.await {
+                        BlobVerdict::Intact => stream_blob(&checks, blob, range),
+                        BlobVerdict::Damaged(reason) => {
+                            stream::iter([Err(io::Error::other(reason))]).boxed()
+                        }
+                    }
+                };
+                *response.body_mut() = Body::from_stream(chunks.flatten_stream());
+                return Ok(response);
+            }
+        }
+    } else {
+        stream_blob(checks, blob, range)
+    };
+    // Wait for the first chunk before the status is sent, so that a failure is an error response.
+    let first = chunks.next().await.transpose();
+    let first = first.map_err(|error| BlobFailure::Damaged(error.to_string()))?;
+    let metrics = checks.metrics().clone();
+    let rest = chunks.inspect(move |chunk| {
+        if chunk.is_err() {
+            metrics.count_aborted_response();
+        }
+    });
+    *response.body_mut() = Body::from_stream(stream::iter(first.map(Ok)).chain(rest));
     Ok(response)
+}
+
+fn stream_blob(
+    checks: &Arc<BlobChecks>,
+    blob: BlobSnapshot,
+    range: Range<u64>,
+) -> BoxStream<'static, io::Result<Bytes>> {
+    let checks = Arc::clone(checks);
+    net::body::stream_reader(move || checks.open_reader(blob, range))
 }

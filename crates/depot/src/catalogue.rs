@@ -28,7 +28,20 @@ pub(crate) struct Catalogue {
 pub(crate) struct CatalogueRepository {
     pub(crate) tags: BTreeMap<String, Digest>,
     pub(crate) manifests: HashSet<Digest>,
-    pub(crate) blobs: HashSet<Digest>,
+    /// The blobs, with the sizes that manifests give them.
+    pub(crate) blobs: HashMap<Digest, u64>,
+    /// Manifests that belong here and cannot be served, with the reasons.
+    pub(crate) damaged: HashMap<Digest, String>,
+}
+
+/// What a repository has under a tag or digest.
+pub(crate) enum ManifestEntry<'a> {
+    /// A manifest that can be pulled.
+    Served(Digest, &'a CachedManifest),
+    /// One that is damaged; with the reason.
+    Damaged(&'a str),
+    /// None.
+    Absent,
 }
 
 /// A manifest or image index, with its bytes if they fit into the cache.
@@ -112,17 +125,39 @@ impl Catalogue {
     }
 
     /// A manifest of a repository by tag or digest.
-    pub(crate) fn find_manifest(
+    pub(crate) fn find_manifest<'a>(
+        &'a self,
+        repository: &'a CatalogueRepository,
+        version: &str,
+    ) -> ManifestEntry<'a> {
+        let digest = match version.parse::<Digest>() {
+            Ok(digest) => Some(digest),
+            Err(_) => repository.tags.get(version).copied(),
+        };
+        let Some(digest) = digest else { return ManifestEntry::Absent };
+        if let Some(reason) = repository.damaged.get(&digest) {
+            return ManifestEntry::Damaged(reason);
+        }
+        match self.manifests.get(&digest) {
+            Some(document) if repository.manifests.contains(&digest) => {
+                ManifestEntry::Served(digest, document)
+            }
+            _ => ManifestEntry::Absent,
+        }
+    }
+
+    /// The size of a blob that can be pulled from a repository: of a config or a layer as manifests give
+    /// it, or, as in other registries, of a manifest.
+    pub(crate) fn find_blob_size(
         &self,
         repository: &CatalogueRepository,
-        version: &str,
-    ) -> Option<(Digest, &CachedManifest)> {
-        let digest = match version.parse::<Digest>() {
-            Ok(digest) => digest,
-            Err(_) => *repository.tags.get(version)?,
+        digest: &Digest,
+    ) -> Option<u64> {
+        let as_manifest = || {
+            let document = self.manifests.get(digest)?;
+            repository.manifests.contains(digest).then_some(document.size)
         };
-        let document = self.manifests.get(&digest)?;
-        repository.manifests.contains(&digest).then_some((digest, document))
+        repository.blobs.get(digest).copied().or_else(as_manifest)
     }
 
     /// The manifests of a repository whose `subject` is this digest.
@@ -152,36 +187,44 @@ impl Catalogue {
         found: CatalogueRepository,
     ) {
         *self.roots.entry(root.kind.as_str()).or_default() += 1;
-        let name = root.name.name();
-        let path = root.name.repository().to_owned();
-        self.by_path.entry(path).or_default().insert(name.clone());
-        let repository = self.repositories.entry(name).or_default();
-        repository.manifests.extend(found.manifests);
-        repository.blobs.extend(found.blobs);
-        let digest = root.descriptor.digest;
-        if let Some(tag) = root.name.tag() {
-            repository.tags.insert(tag.to_owned(), digest);
-        }
+        let repository = self.add_repository(root, found);
         // A model can be pulled by its branch as well as by its commit.
         let revision = find_annotation(root, manifest, annotation::MODEL_REVISION);
         if let Some(revision) = revision
             && root.name.with_tag(revision).is_ok()
         {
             // A root that really has this tag wins.
-            repository.tags.entry(revision.to_owned()).or_insert(digest);
+            repository.tags.entry(revision.to_owned()).or_insert(root.descriptor.digest);
         }
+    }
+
+    /// Adds a root whose manifest is damaged, so that clients are told so, and not that it is unknown.
+    pub(crate) fn add_damaged_root(&mut self, root: &Root, reason: &str) {
+        let mut found = CatalogueRepository::default();
+        found.damaged.insert(root.descriptor.digest, reason.to_owned());
+        self.add_repository(root, found);
+    }
+
+    fn add_repository(
+        &mut self,
+        root: &Root,
+        found: CatalogueRepository,
+    ) -> &mut CatalogueRepository {
+        let name = root.name.name();
+        let path = root.name.repository().to_owned();
+        self.by_path.entry(path).or_default().insert(name.clone());
+        let repository = self.repositories.entry(name).or_default();
+        repository.manifests.extend(found.manifests);
+        repository.blobs.extend(found.blobs);
+        repository.damaged.extend(found.damaged);
+        if let Some(tag) = root.name.tag() {
+            repository.tags.insert(tag.to_owned(), root.descriptor.digest);
+        }
+        repository
     }
 
     fn repository_by_full_name(&self, name: &str) -> Option<&CatalogueRepository> {
         self.repositories.get(&*expand_short_name(name))
-    }
-}
-
-impl CatalogueRepository {
-    /// Whether a blob can be pulled here: a config or a layer, or, as in other registries, also a
-    /// manifest.
-    pub(crate) fn has_blob(&self, digest: &Digest) -> bool {
-        self.blobs.contains(digest) || self.manifests.contains(digest)
     }
 }
 

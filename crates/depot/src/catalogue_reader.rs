@@ -16,10 +16,12 @@ const MOST_CACHED: u64 = 64 << 20;
 /// How deep image indexes inside image indexes are followed.
 const MAX_DEPTH: usize = 8;
 
-/// Reads all manifests. `note` is called with each root and its manifest.
+/// Reads all manifests. `note` is called with each root and its manifest, `note_damaged` with each root
+/// whose manifest cannot be read.
 pub(crate) fn read_catalogue(
     source: &dyn Source,
     mut note: impl FnMut(&Root, &Manifest),
+    mut note_damaged: impl FnMut(&Root, &Error),
 ) -> Result<Catalogue> {
     let mut reading = CatalogueReader { source, catalogue: Catalogue::default(), cached: 0 };
     for root in source.roots()? {
@@ -29,7 +31,11 @@ pub(crate) fn read_catalogue(
                 note(&root, &manifest);
                 reading.catalogue.add_root(&root, &manifest, found);
             }
-            Err(error) => reading.note_unserved(&root, &error),
+            Err(error) => {
+                reading.note_unserved(&root, &error);
+                reading.catalogue.add_damaged_root(&root, &error.to_string());
+                note_damaged(&root, &error);
+            }
         }
     }
     let mut catalogue = reading.catalogue;
@@ -38,6 +44,16 @@ pub(crate) fn read_catalogue(
         list.sort_by_key(|descriptor| descriptor.digest);
     }
     Ok(catalogue)
+}
+
+/// Reads a manifest from the source and checks its digest.
+pub(crate) fn read_manifest(source: &dyn Source, digest: &Digest) -> Result<Vec<u8>> {
+    let bytes = read_blob(source, digest, Manifest::MAX_SIZE)?;
+    if store::hash::sha256(&bytes) == *digest {
+        Ok(bytes)
+    } else {
+        Err(Error::Damaged { digest: *digest })
+    }
 }
 
 /// The catalogue while it is read.
@@ -59,11 +75,11 @@ impl CatalogueReader<'_> {
     ) -> Result<Manifest> {
         let (bytes, manifest) = self.load_manifest(&descriptor.digest)?;
         found.manifests.insert(descriptor.digest);
-        found.blobs.extend(manifest.blobs().map(|blob| blob.digest));
+        found.blobs.extend(manifest.blobs().map(|blob| (blob.digest, blob.size)));
         self.add_manifest(descriptor, bytes, &manifest);
         for child in &manifest.manifests {
             if !child.is_manifest() {
-                found.blobs.insert(child.digest);
+                found.blobs.insert(child.digest, child.size);
                 continue;
             }
             // A manifest may be listed several times (in nested indexes): visit it once.
@@ -78,23 +94,19 @@ impl CatalogueReader<'_> {
             };
             if let Err(error) = visited {
                 self.note_unserved(root, &error);
+                found.damaged.insert(child.digest, error.to_string());
             }
         }
         Ok(manifest)
     }
 
-    /// Loads a manifest and checks its digest. (Blobs are checked by the clients; but a damaged
-    /// manifest, as media can have, would name the wrong blobs.)
+    /// Loads a manifest, from memory where it is there already.
     fn load_manifest(&self, digest: &Digest) -> Result<(Bytes, Manifest)> {
         let kept = self.catalogue.manifests.get(digest).and_then(|known| known.bytes.clone());
         let bytes = if let Some(bytes) = kept {
             bytes
         } else {
-            let bytes = read_blob(self.source, digest, Manifest::MAX_SIZE)?;
-            if store::hash::sha256(&bytes) != *digest {
-                return Err(Error::Damaged { digest: *digest });
-            }
-            Bytes::from(bytes)
+            Bytes::from(read_manifest(self.source, digest)?)
         };
         let manifest = Manifest::parse(&digest.to_string(), &bytes)?;
         Ok((bytes, manifest))

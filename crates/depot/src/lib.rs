@@ -1,11 +1,12 @@
 //! The depot: a read-only server for the content of any [`store::Source`] (a store, or bundle files
 //! on their media). It has two endpoints: the OCI distribution API (pull) and the Hugging Face Hub.
 //!
-//! Data flow: when the depot opens, [`reading`] reads all manifests once and fills the
-//! [`Catalogue`] and the [`ServedModels`]; a request is looked up there by [`oci`] or [`hub`], and the
-//! blob is streamed from the source, never decoded and never copied. Errors become responses only
-//! in [`respond`].
+//! Data flow: when the depot opens, [`catalogue_reader`] reads all manifests once and fills the
+//! [`catalogue::Catalogue`] and the [`served_models::ServedModels`]; a request is looked up there by [`oci`] or [`hub`], and the
+//! blob is streamed from the source, never decoded and never copied; [`blob_checks`] sees to it that no
+//! client completes a response with wrong bytes. Errors become responses only in [`error_response`].
 
+mod blob_checks;
 mod blob_response;
 mod catalogue;
 mod catalogue_reader;
@@ -13,6 +14,7 @@ mod depot;
 mod error;
 mod error_response;
 mod hub;
+mod metrics;
 mod oci;
 mod range;
 mod router;

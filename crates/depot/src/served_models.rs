@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 
 use types::snapshot::Snapshot;
-use types::{CommitId, Manifest, Root};
+use types::{CommitId, Manifest, Root, RootKind};
 
 /// All models, keyed by their id in lower case.
 #[derive(Default)]
-pub(crate) struct ServedModels(BTreeMap<String, ServedModel>);
+pub(crate) struct ServedModels {
+    models: BTreeMap<String, ServedModel>,
+    /// Models of which a snapshot cannot be read, with the reason.
+    damaged: BTreeMap<String, String>,
+}
 
 /// One model with all its snapshots.
 #[derive(Default)]
@@ -23,7 +27,7 @@ impl ServedModels {
     pub(crate) fn add_root(&mut self, root: &Root, manifest: &Manifest) {
         let Some(snapshot) = Snapshot::from_root(root, manifest) else { return };
         let (id, commit) = (&snapshot.id, &snapshot.commit);
-        let model = self.0.entry(id.to_lowercase()).or_default();
+        let model = self.models.entry(id.to_lowercase()).or_default();
         model.id.clone_from(id);
         // A model that was locked by its commit has the commit as its revision: that is no branch.
         if let Some(revision) = &snapshot.revision
@@ -36,10 +40,23 @@ impl ServedModels {
         model.snapshots.insert(commit.clone(), snapshot);
     }
 
+    /// Remembers a model whose manifest cannot be read, so that clients are told so, and not that it is
+    /// unknown.
+    pub(crate) fn add_damaged_root(&mut self, root: &Root, reason: String) {
+        if root.kind == RootKind::Model {
+            self.damaged.insert(root.name.repository().to_lowercase(), reason);
+        }
+    }
+
+    /// Why a snapshot of this model cannot be served; `None` when all can.
+    pub(crate) fn find_damage(&self, id: &str) -> Option<&str> {
+        self.damaged.get(&id.to_lowercase()).map(String::as_str)
+    }
+
     /// Gives models that were locked by commit alone the branch `main`, which clients request by
     /// default. With several commits there is no way to choose one.
     pub(crate) fn add_default_branches(&mut self) {
-        for model in self.0.values_mut() {
+        for model in self.models.values_mut() {
             if model.revisions.is_empty()
                 && let (1, Some(only)) = (model.snapshots.len(), model.snapshots.keys().next())
             {
@@ -49,12 +66,12 @@ impl ServedModels {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.models.len()
     }
 
     /// A model by its id. As on the Hub, case does not matter.
     pub(crate) fn get(&self, id: &str) -> Option<&ServedModel> {
-        self.0.get(&id.to_lowercase())
+        self.models.get(&id.to_lowercase())
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use gantry_operator::webhook::{ImagePinning, Webhook, WebhookFiles, build_router};
-use net::serve::{ListenConfig, RunningServer, TlsFiles, start_server_with_metrics};
+use net::serve::{HttpService, ListenConfig, RunningServer, TlsFiles, start_service};
 use serde_json::{Value, json};
 use testkit::{TestAuthority, tools, wait_until};
 
@@ -63,8 +63,8 @@ impl Ground {
         let webhook = Webhook::start(files).unwrap();
         let numbers = webhook.metrics_registry();
         let config = ListenConfig { listen: "127.0.0.1:0".parse().unwrap(), tls: Some(tls) };
-        let running =
-            start_server_with_metrics(&config, build_router(webhook), numbers).await.unwrap();
+        let service = HttpService { metrics: numbers, ..HttpService::new(build_router(webhook)) };
+        let running = start_service(&config, service).await.unwrap();
         Self { folder, authority, running }
     }
 

@@ -13,3 +13,15 @@ const PIECE: usize = 64 << 10;
 pub fn write_in_pieces(file: &mut impl Write, bytes: &[u8]) -> io::Result<()> {
     bytes.chunks(PIECE).try_for_each(|piece| file.write_all(piece))
 }
+
+/// Reads the first byte of a file from its medium and not from the page cache, which may still have
+/// it when the medium is gone. An empty file is not read.
+pub fn probe_file(file: &std::fs::File) -> io::Result<()> {
+    // A hint: where the system does not take it, a read from the cache has to do.
+    #[cfg(target_os = "linux")]
+    let _ =
+        rustix::fs::fadvise(file, 0, std::num::NonZeroU64::new(4096), rustix::fs::Advice::DontNeed);
+    let mut byte = [0];
+    rustix::io::pread(file, &mut byte[..], 0)?;
+    Ok(())
+}

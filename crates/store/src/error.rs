@@ -54,6 +54,34 @@ pub enum Error {
         /// The received length in bytes.
         actual: u64,
     },
+    /// A file on a medium lacks its end.
+    #[error(
+        "{} was cut off: {} are there, the last {} of {} are missing; copy the file again",
+        path.display(), ByteSize(*actual), ByteSize(expected.saturating_sub(*actual)), ByteSize(*expected)
+    )]
+    FileCut {
+        /// The file.
+        path: PathBuf,
+        /// Its length in bytes.
+        actual: u64,
+        /// The length in bytes that it should have.
+        expected: u64,
+    },
+    /// A file was replaced by another one while it was in use.
+    #[error("{} was replaced by another file; start the command again to use that one", path.display())]
+    FileReplaced {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file that was there when it was opened cannot be reached or read any more.
+    #[error("{} cannot be read any more: {cause}; connect or mount its medium again", path.display())]
+    MediumGone {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        #[source]
+        cause: io::Error,
+    },
     /// No root has that name.
     #[error("{} has nothing named {name}; run `gantry store ls` to list what it has", path.display())]
     RootMissing {

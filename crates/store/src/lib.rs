@@ -12,6 +12,7 @@ mod closure;
 pub mod confined;
 pub mod disk;
 mod error;
+mod file_stamp;
 mod folder;
 mod gc;
 pub mod hash;
@@ -30,6 +31,7 @@ mod writer;
 
 pub use closure::{RootClosure, find_closure};
 pub use error::{Error, Result};
+pub use file_stamp::{BlobFile, FileStamp};
 pub use folder::Store;
 pub use gc::{GarbageMode, GarbageReport};
 pub use lock::StoreSession;

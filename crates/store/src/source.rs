@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use types::{Digest, Root};
 
-use crate::{Error, Result};
+use crate::{BlobFile, Error, Result};
 
 /// Reads blobs by digest, and the named roots that they make up.
 ///
@@ -14,8 +14,9 @@ use crate::{Error, Result};
 ///   return `None` and [`Error::BlobMissing`], never an empty blob.
 /// - The reader returns exactly the bytes of the range, or an IO error; never fewer without an error.
 /// - A range beyond the end is [`Error::Range`].
-/// - The content is immutable while the source is open, and was verified when it came in; reading
-///   does not hash again.
+/// - The content was verified when it came in, and reading does not hash again. Whoever hands it on
+///   without a receiver that hashes compares [`Source::find_blob_files`] with what it was when the
+///   blob was last verified.
 /// - All calls may block on a disk: call them from a thread that may block. They may be called
 ///   from many threads at once.
 pub trait Source: Send + Sync + 'static {
@@ -27,6 +28,24 @@ pub trait Source: Send + Sync + 'static {
 
     /// A reader of the blob's bytes in the range; `0..size` for the whole blob.
     fn open_blob(&self, digest: &Digest, range: Range<u64>) -> Result<SourceReader>;
+
+    /// The files that hold the blob, as they are at this moment: while they stay the same, so do the
+    /// blob's bytes. Empty for a source that has no files.
+    ///
+    /// # Errors
+    /// A file that cannot be reached, or that lacks its end ([`Error::FileCut`]).
+    fn find_blob_files(&self, _digest: &Digest) -> Result<Vec<BlobFile>> {
+        Ok(Vec::new())
+    }
+
+    /// Checks that the media that hold the content are still there: that each file is found under its
+    /// path, has its length, and can be read. Blobs are not read.
+    ///
+    /// # Errors
+    /// The first file of which that is not so.
+    fn check_media(&self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// The bytes of a range of a blob, read front to back.

@@ -6,7 +6,8 @@ use std::ops::Range;
 
 use types::{Digest, Root};
 
-use crate::{Error, Result, Source, SourceReader, Store};
+use crate::layout::INDEX;
+use crate::{BlobFile, Error, FileStamp, Result, Source, SourceReader, Store};
 
 impl Source for Store {
     fn roots(&self) -> Result<Vec<Root>> {
@@ -42,5 +43,24 @@ impl Source for Store {
         }
         file.seek(SeekFrom::Start(start)).map_err(failed)?;
         Ok(SourceReader::new(file, end - start))
+    }
+
+    fn find_blob_files(&self, digest: &Digest) -> Result<Vec<BlobFile>> {
+        let path = self.blob_path(digest);
+        // Not of what a link points to: the name itself is what may be replaced.
+        match fs::symlink_metadata(&path) {
+            Ok(metadata) => Ok(vec![BlobFile { path, stamp: FileStamp::from_metadata(&metadata) }]),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(Error::BlobMissing { digest: *digest })
+            }
+            Err(cause) => Err(Error::Read { what: path.display().to_string(), cause }),
+        }
+    }
+
+    fn check_media(&self) -> Result<()> {
+        // A store's folder is empty when its volume is not mounted any more.
+        let path = self.path().join(INDEX);
+        let gone = |cause: io::Error| Error::MediumGone { path: path.clone(), cause };
+        File::open(&path).and_then(|file| crate::disk::probe_file(&file)).map_err(gone)
     }
 }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use depot::Depot;
-use net::serve::{ListenConfig, TlsFiles};
+use net::serve::{HttpService, ListenConfig, TlsFiles};
 use serde::Serialize;
 
 use crate::context::CommandContext;
 use crate::environment;
 use crate::error::{CommandError, Result};
+use crate::value_parsers::number_within;
 
 /// The time that running requests get to finish after Ctrl-C or SIGTERM. Kubernetes kills a pod 30
 /// seconds after SIGTERM by default.
@@ -22,6 +23,9 @@ const DRAIN: Duration = Duration::from_secs(30);
 /// Nothing is unpacked: blobs are read directly from the store or the bundle files. One port has all
 /// endpoints: an OCI registry to pull from (for skopeo, crane, helm, and containerd as a mirror), the
 /// API of the Hugging Face Hub (for HF_ENDPOINT), /metrics, /healthz and /readyz.
+///
+/// Blobs are verified while they are sent. A damaged one is answered with an error, or its connection is
+/// closed before the last byte; /readyz and /metrics name it. /readyz fails when the medium is gone.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -44,6 +48,11 @@ pub(crate) struct ServeArgs {
     /// The private key for TLS, as a PEM file.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    /// How many requests of one client address are answered at the same time; further ones wait. Raise it
+    /// behind a proxy, which is one client.
+    #[arg(long, value_name = "N", default_value = "512",
+          value_parser = number_within(1..=4096))]
+    requests_per_client: u16,
 }
 
 /// The result, once the server answers.
@@ -85,8 +94,11 @@ pub(crate) fn run(context: &CommandContext, args: &ServeArgs) -> Result<()> {
     // Not `block_on` of `environment`: Ctrl-C is the normal end of a server and no error.
     let runtime = environment::build_runtime()?;
     runtime.block_on(async {
-        let running =
-            net::serve::start_server(&config, depot::build_router(Arc::clone(&depot))).await?;
+        let mut service = HttpService::new(depot::build_router(Arc::clone(&depot)));
+        depot.register_metrics(&mut service.metrics);
+        service.readiness = Arc::clone(&depot) as Arc<dyn net::serve::ReadinessProbe>;
+        service.limits.requests_per_client = usize::from(args.requests_per_client);
+        let running = net::serve::start_service(&config, service).await?;
         let ready = DepotReady {
             url: format!("{scheme}://{}", running.address()),
             summary: depot.summarize(),

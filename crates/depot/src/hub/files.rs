@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 
 use super::model_at_commit::ModelAtCommit;
 use crate::Depot;
-use crate::blob_response;
+use crate::blob_response::{self, BlobFailure};
 use crate::error_response::{HubError as Problem, REPO_COMMIT};
 use crate::range::is_unchanged;
 use types::snapshot::{HubStorage, SnapshotFile};
@@ -78,16 +78,15 @@ async fn serve_blob(
     request: &HeaderMap,
     response: Response,
 ) -> Result<Response, Problem> {
-    blob_response::respond_with_blob(
-        &depot.source,
-        file.digest,
-        file.size,
-        method,
-        request,
-        response,
-    )
-    .await
-    .map_err(|error| Problem::Broken(error.to_string()))
+    let (digest, size) = (file.digest, file.size);
+    blob_response::respond_with_blob(&depot.checks, digest, size, method, request, response)
+        .await
+        .map_err(|failure| {
+            Problem::Broken(match failure {
+                BlobFailure::Missing => format!("{digest} is missing"),
+                BlobFailure::Damaged(reason) => reason,
+            })
+        })
 }
 
 fn find_file<'a>(found: &ModelAtCommit<'a>, path: &str) -> Result<&'a SnapshotFile, Problem> {

@@ -73,7 +73,7 @@ pub(crate) async fn handle_api(
         }
         let model = find_model(&depot, rest)?;
         let revision = model.default_revision().to_owned();
-        Ok(metadata::answer_model_info(&resolve_revision(model, &revision)?, &query))
+        Ok(metadata::answer_model_info(&resolve_revision(&depot, model, &revision)?, &query))
     };
     answer().unwrap_or_else(IntoResponse::into_response)
 }
@@ -128,7 +128,11 @@ fn decode_percent(text: &str) -> String {
 
 fn find_model<'a>(depot: &'a Depot, id: &str) -> Result<&'a ServedModel, Problem> {
     let id = decode_percent(id);
-    depot.models.get(&id).ok_or(Problem::RepoNotFound(id))
+    match (depot.models.get(&id), depot.models.find_damage(&id)) {
+        (Some(model), _) => Ok(model),
+        (None, Some(reason)) => Err(Problem::Broken(reason.to_owned())),
+        (None, None) => Err(Problem::RepoNotFound(id)),
+    }
 }
 
 fn find_model_at_revision<'a>(
@@ -136,19 +140,24 @@ fn find_model_at_revision<'a>(
     id: &str,
     revision: &str,
 ) -> Result<ModelAtCommit<'a>, Problem> {
-    resolve_revision(find_model(depot, id)?, &decode_percent(revision))
+    resolve_revision(depot, find_model(depot, id)?, &decode_percent(revision))
 }
 
 fn resolve_revision<'a>(
+    depot: &Depot,
     model: &'a ServedModel,
     revision: &str,
 ) -> Result<ModelAtCommit<'a>, Problem> {
-    match model.resolve_revision(revision) {
-        Some((commit, snapshot)) => Ok(ModelAtCommit { model, commit, snapshot }),
-        None => Err(Problem::RevisionNotFound {
-            id: model.id.clone(),
-            revision: revision.to_owned(),
-            known: model.revision_names(),
-        }),
+    if let Some((commit, snapshot)) = model.resolve_revision(revision) {
+        return Ok(ModelAtCommit { model, commit, snapshot });
     }
+    // It may be the snapshot that is damaged.
+    if let Some(reason) = depot.models.find_damage(&model.id) {
+        return Err(Problem::Broken(reason.to_owned()));
+    }
+    Err(Problem::RevisionNotFound {
+        id: model.id.clone(),
+        revision: revision.to_owned(),
+        known: model.revision_names(),
+    })
 }

@@ -7,13 +7,13 @@ use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use store::read_blob;
-use types::{Digest, Manifest};
+use types::Digest;
 
 use super::lists;
 use crate::Depot;
-use crate::blob_response;
-use crate::catalogue::{CatalogueRepository, RepositoryLookupError};
+use crate::blob_response::{self, BlobFailure};
+use crate::catalogue::{CatalogueRepository, ManifestEntry, RepositoryLookupError};
+use crate::catalogue_reader::read_manifest;
 use crate::error_response::OciError as Problem;
 use crate::hub;
 use crate::range::is_unchanged;
@@ -108,9 +108,13 @@ async fn serve_manifest(
     method: &Method,
     request: &HeaderMap,
 ) -> Result<Response, Problem> {
-    let Some((digest, found)) = depot.catalogue.find_manifest(repository, version) else {
-        let (name, version) = (name.to_owned(), version.to_owned());
-        return Err(Problem::ManifestUnknown { name, version });
+    let (digest, found) = match depot.catalogue.find_manifest(repository, version) {
+        ManifestEntry::Served(digest, found) => (digest, found),
+        ManifestEntry::Damaged(reason) => return Err(Problem::Broken(reason.to_owned())),
+        ManifestEntry::Absent => {
+            let (name, version) = (name.to_owned(), version.to_owned());
+            return Err(Problem::ManifestUnknown { name, version });
+        }
     };
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
@@ -128,7 +132,7 @@ async fn serve_manifest(
         Some(bytes) => Body::from(bytes.clone()),
         None => {
             let depot = Arc::clone(depot);
-            let read = move || read_blob(&*depot.source, &digest, Manifest::MAX_SIZE);
+            let read = move || read_manifest(&*depot.source, &digest);
             let bytes = tokio::task::spawn_blocking(read)
                 .await
                 .map_err(|error| Problem::Broken(error.to_string()))?
@@ -147,13 +151,9 @@ async fn serve_blob(
     request: &HeaderMap,
 ) -> Result<Response, Problem> {
     let digest = parse_digest(digest)?;
-    if !repository.has_blob(&digest) {
+    let Some(size) = depot.catalogue.find_blob_size(repository, &digest) else {
         return Err(Problem::BlobUnknown(digest.to_string()));
-    }
-    // Not on a blocking thread: this only reads a file's metadata or an index in memory.
-    let size =
-        depot.source.blob_size(&digest).map_err(|error| Problem::Broken(error.to_string()))?;
-    let Some(size) = size else { return Err(Problem::BlobUnknown(digest.to_string())) };
+    };
     let mut response = Response::new(Body::empty());
     let headers = response.headers_mut();
     let octets = HeaderValue::from_static("application/octet-stream");
@@ -164,9 +164,12 @@ async fn serve_blob(
     if let Ok(value) = HeaderValue::from_str(&format!("/v2/{path}")) {
         headers.insert(header::LOCATION, value);
     }
-    blob_response::respond_with_blob(&depot.source, digest, size, method, request, response)
+    blob_response::respond_with_blob(&depot.checks, digest, size, method, request, response)
         .await
-        .map_err(|error| Problem::Broken(error.to_string()))
+        .map_err(|failure| match failure {
+            BlobFailure::Missing => Problem::BlobUnknown(digest.to_string()),
+            BlobFailure::Damaged(reason) => Problem::Broken(reason),
+        })
 }
 
 /// Sets the headers of content that is addressed by its digest.

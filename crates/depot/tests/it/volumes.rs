@@ -50,7 +50,9 @@ fn damage_stays_where_it_is() {
         left_out.iter().any(|one| one.name == NGINX && one.reason.contains("damaged")),
         "{left_out:?}"
     );
-    assert_eq!(served.get("/v2/docker.io/library/nginx/manifests/1.22").status, 404);
+    let nginx = served.get("/v2/docker.io/library/nginx/manifests/1.22");
+    assert_eq!(nginx.status, 500, "it is known, and damaged");
+    assert!(nginx.text().contains("damaged"), "{}", nginx.text());
     assert_eq!(served.get("/v2/docker.io/library/busybox/manifests/1.35").status, 200);
 }
 

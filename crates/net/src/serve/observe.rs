@@ -45,6 +45,7 @@ pub(super) struct ServerMetrics {
     latency: Family<EndpointLabels, Histogram>,
     in_flight: Gauge<i64, AtomicI64>,
     connections: Gauge<i64, AtomicI64>,
+    refused: Counter,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -73,6 +74,9 @@ impl ServerMetrics {
         registry.register("in_flight", "Requests being answered", in_flight.clone());
         let connections = Gauge::default();
         registry.register("connections", "Open connections", connections.clone());
+        let refused = Counter::default();
+        let help = "Connections closed at once, since all others were busy";
+        registry.register("connections_refused", help, refused.clone());
         Self {
             registry: Arc::new(registry),
             more: Arc::new(more),
@@ -81,7 +85,12 @@ impl ServerMetrics {
             latency,
             in_flight,
             connections,
+            refused,
         }
+    }
+
+    pub(super) fn count_refused_connection(&self) {
+        self.refused.inc();
     }
 
     /// Counts a connection for as long as the result lives.

@@ -2,6 +2,7 @@
 
 mod common;
 mod downloads;
+mod limits;
 mod requests;
 mod serve;
 mod tokens;

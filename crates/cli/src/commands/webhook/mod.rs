@@ -7,7 +7,7 @@ mod manifests;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use net::serve::{ListenConfig, TlsFiles};
+use net::serve::{HttpService, ListenConfig, TlsFiles};
 use operator::webhook::{CertificateKeeper, Webhook, build_router, host_of_url};
 use policy::Namespace;
 use serde::Serialize;
@@ -127,8 +127,8 @@ fn serve_webhook(context: &CommandContext, args: &WebhookServeArgs) -> Result<()
         let webhook = Webhook::start(files)?;
         let (repositories, numbers) = (webhook.repository_count(), webhook.metrics_registry());
         let config = ListenConfig { listen, tls: Some(tls) };
-        let running =
-            net::serve::start_server_with_metrics(&config, build_router(webhook), numbers).await?;
+        let service = HttpService { metrics: numbers, ..HttpService::new(build_router(webhook)) };
+        let running = net::serve::start_service(&config, service).await?;
         let ready = WebhookReady { url: format!("https://{}", running.address()), repositories };
         // Printed to stdout as soon as the server answers, since scripts wait for this line.
         context.ui.print_result(&ready, format_ready)?;

@@ -31,9 +31,11 @@ impl Served {
         let summary = depot.summarize();
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let config = net::serve::ListenConfig { listen: "127.0.0.1:0".parse().unwrap(), tls: None };
-        let running = runtime
-            .block_on(net::serve::start_server(&config, gantry_depot::build_router(depot)))
-            .unwrap();
+        let mut service =
+            net::serve::HttpService::new(gantry_depot::build_router(Arc::clone(&depot)));
+        depot.register_metrics(&mut service.metrics);
+        service.readiness = depot;
+        let running = runtime.block_on(net::serve::start_service(&config, service)).unwrap();
         let host = running.address().to_string();
         Self { host, summary, running: Some(running), runtime }
     }

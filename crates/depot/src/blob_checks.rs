@@ -1,0 +1,363 @@
+//! Which blobs have the bytes that their digests promise, and readers that never let a client complete
+//! a response with other ones.
+//!
+//! A whole blob is hashed while it is sent, and its last chunk is held back until the digest is right.
+//! A part of a blob is sent only when the whole blob was checked since the files that hold it last
+//! changed; if not, the first such request starts one check, and all wait for it. What was found out is
+//! remembered with the state of those files ([`store::FileStamp`]).
+
+use std::collections::HashMap;
+use std::io::{self, Read};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use store::hash::Sha256Hasher;
+use store::{BlobFile, Source, SourceReader};
+use tokio::sync::{Semaphore, watch};
+use types::{ByteSize, Digest};
+
+use crate::metrics::DepotMetrics;
+
+/// Blobs that are checked at the same time for requests of parts: more would only make a disk seek.
+const CONCURRENT_CHECKS: usize = 2;
+/// Bytes that a check reads at once.
+const CHECK_BUFFER: usize = 256 << 10;
+/// How long damage of a file that was written just before is remembered: until its stamp would show
+/// another write.
+const UNSETTLED_LIFE: Duration = Duration::from_secs(3);
+/// How long a failure to read is remembered: a medium may be connected again, unchanged.
+const FAILURE_LIFE: Duration = Duration::from_secs(30);
+
+/// What is known of the blobs of a source.
+pub(crate) struct BlobChecks {
+    source: Arc<dyn Source>,
+    records: Mutex<HashMap<Digest, BlobRecord>>,
+    running: Mutex<HashMap<Digest, CheckResult>>,
+    places: Semaphore,
+    metrics: DepotMetrics,
+}
+
+/// The result of a check for all that wait for it; `None` while it runs.
+type CheckResult = watch::Receiver<Option<BlobVerdict>>;
+
+/// What is remembered of a blob.
+struct BlobRecord {
+    /// The files that held it, as they were when it was read.
+    files: Vec<BlobFile>,
+    verdict: BlobVerdict,
+    /// When the record is to be forgotten, for what the files' stamps do not show.
+    expires: Option<Instant>,
+}
+
+/// Whether a blob has the bytes that its digest promises.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum BlobVerdict {
+    Intact,
+    /// It has not, or cannot be read; with the reason.
+    Damaged(String),
+}
+
+/// What is known of a blob before it is read for a request.
+pub(crate) enum BlobState {
+    /// It was right when it was read last, and its files have not changed since.
+    Intact(BlobSnapshot),
+    /// Its files have changed, or it was not read yet.
+    Unchecked(BlobSnapshot),
+    /// It cannot be served; with the reason.
+    Damaged(String),
+    /// The source does not have it.
+    Missing,
+}
+
+/// A blob and the state of its files at the beginning of a request.
+#[derive(Clone)]
+pub(crate) struct BlobSnapshot {
+    digest: Digest,
+    size: u64,
+    files: Vec<BlobFile>,
+    taken: SystemTime,
+}
+
+impl BlobChecks {
+    pub(crate) fn new(source: Arc<dyn Source>, metrics: DepotMetrics) -> Self {
+        Self {
+            source,
+            records: Mutex::default(),
+            running: Mutex::default(),
+            places: Semaphore::new(CONCURRENT_CHECKS),
+            metrics,
+        }
+    }
+
+    pub(crate) fn metrics(&self) -> &DepotMetrics {
+        &self.metrics
+    }
+
+    /// What is known of a blob that manifests give this size. Reads the metadata of its files alone.
+    pub(crate) fn look_up(&self, digest: Digest, size: u64) -> BlobState {
+        let taken = SystemTime::now();
+        let found = self.source.blob_size(&digest).and_then(|actual| {
+            let Some(actual) = actual else { return Ok(None) };
+            Ok(Some((actual, self.source.find_blob_files(&digest)?)))
+        });
+        let (actual, files) = match found {
+            Ok(Some(found)) => found,
+            Ok(None) | Err(store::Error::BlobMissing { .. }) => return BlobState::Missing,
+            Err(error) => {
+                let reason = error.to_string();
+                self.remember_damage(digest, Vec::new(), reason.clone(), None);
+                return BlobState::Damaged(reason);
+            }
+        };
+        if actual != size {
+            let reason = describe_wrong_size(&digest, &files, actual, size);
+            self.remember_damage(digest, files, reason.clone(), None);
+            return BlobState::Damaged(reason);
+        }
+        let snapshot = BlobSnapshot { digest, size, files, taken };
+        let mut records = self.lock_records();
+        let Some(record) = records.get(&digest) else { return BlobState::Unchecked(snapshot) };
+        let is_current = record.expires.is_none_or(|expires| Instant::now() < expires)
+            && record.files == snapshot.files
+            && !snapshot.files.is_empty();
+        match &record.verdict {
+            BlobVerdict::Intact if is_current => BlobState::Intact(snapshot),
+            BlobVerdict::Damaged(reason) if is_current => BlobState::Damaged(reason.clone()),
+            _ => {
+                records.remove(&digest);
+                self.count_damaged(&records);
+                BlobState::Unchecked(snapshot)
+            }
+        }
+    }
+
+    /// Reads a whole blob and compares its digest, unless that is being done already. The check goes on
+    /// when its caller has gone, since the next request needs it too.
+    pub(crate) async fn check_blob(self: Arc<Self>, blob: BlobSnapshot) -> BlobVerdict {
+        let mut result = {
+            let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+            let start = || {
+                let (sender, receiver) = watch::channel(None);
+                tokio::spawn(Arc::clone(&self).run_check(blob.clone(), sender));
+                receiver
+            };
+            running.entry(blob.digest).or_insert_with(start).clone()
+        };
+        match result.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(verdict)) => verdict.clone(),
+            _ => BlobVerdict::Damaged(format!("{} could not be checked", blob.digest)),
+        }
+    }
+
+    async fn run_check(
+        self: Arc<Self>,
+        blob: BlobSnapshot,
+        result: watch::Sender<Option<BlobVerdict>>,
+    ) {
+        let digest = blob.digest;
+        // The semaphore is never closed.
+        let place = self.places.acquire().await.ok();
+        let checks = Arc::clone(&self);
+        let read = move || checks.read_and_compare(blob);
+        let verdict = tokio::task::spawn_blocking(read).await.unwrap_or_else(|lost| {
+            BlobVerdict::Damaged(format!("{digest} could not be checked: {lost}"))
+        });
+        drop(place);
+        // Before the result is told, so that a request that comes now looks at the record.
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&digest);
+        result.send_replace(Some(verdict));
+    }
+
+    /// Reads a whole blob, and remembers whether it has its digest.
+    fn read_and_compare(self: Arc<Self>, blob: BlobSnapshot) -> BlobVerdict {
+        let range = 0..blob.size;
+        let mut buffer = vec![0; CHECK_BUFFER];
+        let read = self.open_reader(blob, range).and_then(|mut reader| {
+            while reader.read(&mut buffer)? > 0 {}
+            Ok(())
+        });
+        match read {
+            Ok(()) => BlobVerdict::Intact,
+            Err(error) => BlobVerdict::Damaged(error.to_string()),
+        }
+    }
+
+    /// A reader of a range of a blob. That of the whole blob hashes it; that of a part belongs to a blob
+    /// that was found intact. Both give the last bytes out only when all are known to be right.
+    pub(crate) fn open_reader(
+        self: Arc<Self>,
+        blob: BlobSnapshot,
+        range: Range<u64>,
+    ) -> io::Result<CheckedReader> {
+        let hasher = (range == (0..blob.size)).then(Sha256Hasher::new);
+        let remaining = range.end - range.start;
+        match self.source.open_blob(&blob.digest, range) {
+            Ok(inner) => Ok(CheckedReader { inner, remaining, hasher, blob, checks: self }),
+            Err(error) => {
+                self.remember_failure(&blob, &error);
+                Err(io::Error::other(error))
+            }
+        }
+    }
+
+    /// The blobs that are known to be damaged now, with the reasons.
+    pub(crate) fn list_damaged(&self) -> Vec<String> {
+        let mut records = self.lock_records();
+        records.retain(|digest, record| {
+            record.expires.is_none_or(|expires| Instant::now() < expires)
+                && self.source.find_blob_files(digest).map_or(record.files.is_empty(), |files| {
+                    files == record.files || matches!(record.verdict, BlobVerdict::Intact)
+                })
+        });
+        self.count_damaged(&records);
+        let mut reasons: Vec<String> = records
+            .values()
+            .filter_map(|record| match &record.verdict {
+                BlobVerdict::Damaged(reason) => Some(reason.clone()),
+                BlobVerdict::Intact => None,
+            })
+            .collect();
+        reasons.sort();
+        reasons
+    }
+
+    /// The whole blob was read and has its digest.
+    fn remember_intact(&self, blob: &BlobSnapshot) {
+        self.metrics.count_check(&BlobVerdict::Intact);
+        // A file that was written just before may be written again and keep its stamp; one that was
+        // changed while it was read has another one now.
+        if !blob.is_settled() || !self.is_unchanged(blob) {
+            return;
+        }
+        let (files, verdict) = (blob.files.clone(), BlobVerdict::Intact);
+        let mut records = self.lock_records();
+        records.insert(blob.digest, BlobRecord { files, verdict, expires: None });
+        self.count_damaged(&records);
+    }
+
+    /// The whole blob was read and has another digest. Returns the reason.
+    fn remember_wrong_digest(&self, blob: &BlobSnapshot, actual: &Digest) -> String {
+        let reason = format!(
+            "{} is damaged{}: its bytes have the digest {actual}",
+            blob.digest,
+            describe_location(&blob.files)
+        );
+        self.metrics.count_check(&BlobVerdict::Damaged(String::new()));
+        let life = if blob.is_settled() { None } else { Some(UNSETTLED_LIFE) };
+        self.remember_damage(blob.digest, blob.files.clone(), reason.clone(), life);
+        reason
+    }
+
+    fn remember_failure(&self, blob: &BlobSnapshot, error: &dyn std::error::Error) {
+        let reason = format!("{} cannot be read: {error}", blob.digest);
+        self.remember_damage(blob.digest, blob.files.clone(), reason, Some(FAILURE_LIFE));
+    }
+
+    fn remember_damage(
+        &self,
+        digest: Digest,
+        files: Vec<BlobFile>,
+        reason: String,
+        life: Option<Duration>,
+    ) {
+        let mut records = self.lock_records();
+        let verdict = BlobVerdict::Damaged(reason.clone());
+        let expires = life.map(|life| Instant::now() + life);
+        let previous = records.insert(digest, BlobRecord { files, verdict, expires });
+        self.count_damaged(&records);
+        drop(records);
+        // Once, and not at each request.
+        if previous.is_none_or(|previous| previous.verdict != BlobVerdict::Damaged(reason.clone()))
+        {
+            tracing::error!(target: "gantry", "{reason}; it is not served");
+        }
+    }
+
+    fn is_unchanged(&self, blob: &BlobSnapshot) -> bool {
+        self.source.find_blob_files(&blob.digest).is_ok_and(|files| files == blob.files)
+    }
+
+    fn count_damaged(&self, records: &HashMap<Digest, BlobRecord>) {
+        let is_damaged = |record: &&BlobRecord| record.verdict != BlobVerdict::Intact;
+        self.metrics.set_damaged_blobs(records.values().filter(is_damaged).count());
+    }
+
+    fn lock_records(&self) -> MutexGuard<'_, HashMap<Digest, BlobRecord>> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl BlobSnapshot {
+    fn is_settled(&self) -> bool {
+        !self.files.is_empty() && self.files.iter().all(|file| file.stamp.is_settled(self.taken))
+    }
+}
+
+/// Reads a range of a blob, and fails instead of returning its last bytes when not all were right.
+pub(crate) struct CheckedReader {
+    inner: SourceReader,
+    remaining: u64,
+    /// For a whole blob.
+    hasher: Option<Sha256Hasher>,
+    blob: BlobSnapshot,
+    checks: Arc<BlobChecks>,
+}
+
+impl Read for CheckedReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = match self.inner.read(buffer) {
+            Ok(length) => length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(error),
+            Err(error) => {
+                self.checks.remember_failure(&self.blob, &error);
+                return Err(error);
+            }
+        };
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&buffer[..length]);
+        }
+        self.remaining = self.remaining.saturating_sub(length as u64);
+        if self.remaining == 0 && length > 0 {
+            self.check_end()?;
+        }
+        Ok(length)
+    }
+}
+
+impl CheckedReader {
+    fn check_end(&mut self) -> io::Result<()> {
+        let Some(hasher) = self.hasher.take() else {
+            // The check was of the files as they were then.
+            return if self.checks.is_unchanged(&self.blob) {
+                Ok(())
+            } else {
+                let reason = format!("{} changed while it was sent", self.blob.digest);
+                Err(io::Error::other(reason))
+            };
+        };
+        let actual = hasher.finish();
+        if actual == self.blob.digest {
+            self.checks.remember_intact(&self.blob);
+            return Ok(());
+        }
+        let reason = self.checks.remember_wrong_digest(&self.blob, &actual);
+        Err(io::Error::new(io::ErrorKind::InvalidData, reason))
+    }
+}
+
+fn describe_wrong_size(digest: &Digest, files: &[BlobFile], actual: u64, size: u64) -> String {
+    let what = if actual < size {
+        let (missing, all) = (ByteSize(size - actual), ByteSize(size));
+        format!("the last {missing} of {all} are missing")
+    } else {
+        format!("it has {actual} bytes instead of {size}")
+    };
+    format!("{digest} is damaged{}: {what}", describe_location(files))
+}
+
+/// The names of the files that hold a blob.
+fn describe_location(files: &[BlobFile]) -> String {
+    let names: Vec<String> = files.iter().map(|file| file.path.display().to_string()).collect();
+    if names.is_empty() { String::new() } else { format!(" (in {})", names.join(", ")) }
+}
