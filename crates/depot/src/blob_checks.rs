@@ -17,7 +17,7 @@ use store::{BlobFile, Source, SourceReader};
 use tokio::sync::{Semaphore, watch};
 use types::{ByteSize, Digest};
 
-use crate::metrics::DepotMetrics;
+use crate::metrics::{CheckResult, DepotMetrics};
 
 /// Blobs that are checked at the same time for requests of parts: more would only make a disk seek.
 const CONCURRENT_CHECKS: usize = 2;
@@ -33,13 +33,13 @@ const FAILURE_LIFE: Duration = Duration::from_secs(30);
 pub(crate) struct BlobChecks {
     source: Arc<dyn Source>,
     records: Mutex<HashMap<Digest, BlobRecord>>,
-    running: Mutex<HashMap<Digest, CheckResult>>,
+    running: Mutex<HashMap<Digest, PendingVerdict>>,
     places: Semaphore,
     metrics: DepotMetrics,
 }
 
 /// The result of a check for all that wait for it; `None` while it runs.
-type CheckResult = watch::Receiver<Option<BlobVerdict>>;
+type PendingVerdict = watch::Receiver<Option<BlobVerdict>>;
 
 /// What is remembered of a blob.
 struct BlobRecord {
@@ -224,7 +224,7 @@ impl BlobChecks {
 
     /// The whole blob was read and has its digest.
     fn remember_intact(&self, blob: &BlobSnapshot) {
-        self.metrics.count_check(&BlobVerdict::Intact);
+        self.metrics.count_check(CheckResult::Intact);
         // A file that was written just before may be written again and keep its stamp; one that was
         // changed while it was read has another one now.
         if !blob.is_settled() || !self.is_unchanged(blob) {
@@ -243,7 +243,7 @@ impl BlobChecks {
             blob.digest,
             describe_location(&blob.files)
         );
-        self.metrics.count_check(&BlobVerdict::Damaged(String::new()));
+        self.metrics.count_check(CheckResult::Damaged);
         let life = if blob.is_settled() { None } else { Some(UNSETTLED_LIFE) };
         self.remember_damage(blob.digest, blob.files.clone(), reason.clone(), life);
         reason

@@ -6,8 +6,6 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::blob_checks::BlobVerdict;
-
 /// The numbers of a depot; clones share them.
 #[derive(Clone, Default)]
 pub(crate) struct DepotMetrics {
@@ -15,6 +13,13 @@ pub(crate) struct DepotMetrics {
     unserved: Gauge,
     checks: Family<CheckLabels, Counter>,
     aborted: Counter,
+}
+
+/// Whether a blob that was read whole had its digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CheckResult {
+    Intact,
+    Damaged,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -44,10 +49,11 @@ impl DepotMetrics {
         self.unserved.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    pub(crate) fn count_check(&self, verdict: &BlobVerdict) {
-        let result = match verdict {
-            BlobVerdict::Intact => "intact",
-            BlobVerdict::Damaged(_) => "damaged",
+    /// A blob was read whole.
+    pub(crate) fn count_check(&self, result: CheckResult) {
+        let result = match result {
+            CheckResult::Intact => "intact",
+            CheckResult::Damaged => "damaged",
         };
         self.checks.get_or_create(&CheckLabels { result }).inc();
     }

@@ -67,7 +67,7 @@ pub(super) struct ConnectionPlace {
 
 impl Drop for ConnectionPlace {
     fn drop(&mut self) {
-        self.table.remove(&self.connection);
+        self.table.remove_connection(&self.connection);
     }
 }
 
@@ -89,7 +89,7 @@ impl ConnectionTable {
 
     /// Gives a new connection a place, if need be that of one that waits for a request; `None` when
     /// all of them are busy.
-    pub(super) fn admit(self: &Arc<Self>, client: IpAddr) -> Option<ConnectionPlace> {
+    pub(super) fn admit_connection(self: &Arc<Self>, client: IpAddr) -> Option<ConnectionPlace> {
         // An IPv4 client is one client, also at a socket for both.
         let client = client.to_canonical();
         let mut entries = self.lock_entries();
@@ -128,7 +128,7 @@ impl ConnectionTable {
     }
 
     /// Completes with the reason when the connection is to be closed.
-    pub(super) async fn watch(&self, connection: &OpenConnection) -> &'static str {
+    pub(super) async fn watch_connection(&self, connection: &OpenConnection) -> &'static str {
         loop {
             let (left, reason) = self.time_left(connection);
             let Some(left) = left else { return reason };
@@ -173,8 +173,8 @@ impl ConnectionTable {
         (most.checked_sub(spent).filter(|left| !left.is_zero()), reason)
     }
 
-    fn remove(&self, connection: &OpenConnection) {
-        self.lock_entries().remove(connection);
+    fn remove_connection(&self, connection: &OpenConnection) {
+        self.lock_entries().remove_connection(connection);
     }
 
     fn lock_entries(&self) -> MutexGuard<'_, TableEntries> {
@@ -193,11 +193,11 @@ impl TableEntries {
         let longest = Arc::clone(longest);
         longest.evicted.cancel();
         // At once, and not when its task has ended: its place is needed now.
-        self.remove(&longest);
+        self.remove_connection(&longest);
         Some(())
     }
 
-    fn remove(&mut self, connection: &OpenConnection) {
+    fn remove_connection(&mut self, connection: &OpenConnection) {
         // It may have been removed when it was evicted.
         if self.open.remove(&connection.number).is_none() {
             return;

@@ -203,7 +203,7 @@ impl ConnectionAcceptor {
                     continue;
                 }
             };
-            let Some(place) = self.table.admit(peer.ip()) else {
+            let Some(place) = self.table.admit_connection(peer.ip()) else {
                 self.metrics.count_refused_connection();
                 tracing::debug!(%peer, "connection refused: all others are busy");
                 continue;
@@ -215,7 +215,7 @@ impl ConnectionAcceptor {
                 let connection = &place.connection;
                 let served = tokio::select! {
                     served = acceptor.serve_connection(stream, connection, watcher) => served,
-                    reason = acceptor.table.watch(connection) => Err(reason.to_owned()),
+                    reason = acceptor.table.watch_connection(connection) => Err(reason.to_owned()),
                     () = acceptor.cut.cancelled() => Err("closed at the shutdown deadline".to_owned()),
                 };
                 if let Err(error) = served {

@@ -66,7 +66,7 @@ async fn take_permit(
     if let Ok(permit) = Arc::clone(&turns).try_acquire_owned() {
         return Some(permit);
     }
-    let _waiting = WaitingCount::begin(&table.waiting, table.limits().waiting_requests)?;
+    let _waiting = WaitingCount::begin_waiting(&table.waiting, table.limits().waiting_requests)?;
     turns.acquire_owned().await.ok()
 }
 
@@ -74,7 +74,7 @@ async fn take_permit(
 struct WaitingCount<'a>(&'a AtomicUsize);
 
 impl<'a> WaitingCount<'a> {
-    fn begin(count: &'a AtomicUsize, most: usize) -> Option<Self> {
+    fn begin_waiting(count: &'a AtomicUsize, most: usize) -> Option<Self> {
         let counted = Self(count);
         (count.fetch_add(1, Ordering::Relaxed) < most).then_some(counted)
     }
