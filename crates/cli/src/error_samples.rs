@@ -285,6 +285,20 @@ fn errors_of_land_are_as_reviewed() {
     let errors = [
         E::NoModel { name: text("org/other"), has: vec![text("BAAI/bge-m3")] },
         E::Layout { name: text("qwen2.5:3b"), layout: "flat", reason: "it is Ollama's" },
+        E::NothingFits {
+            layout: "ollama",
+            left_out: vec![land::models::UnfitModel {
+                name: text("files.gantry/x.gguf:0123456789ab"),
+                reason: text("it is a single file; choose the layout flat"),
+            }],
+        },
+        E::SameName {
+            path: "x.gguf".into(),
+            names: [
+                text("files.gantry/x.gguf:0123456789ab"),
+                text("files.gantry/x.gguf:ba9876543210"),
+            ],
+        },
         E::Source(store::Error::BlobMissing { digest: digest(1) }),
         E::Name(document()),
         E::InTheWay { path: path("models/x"), reason: text("it is a file") },

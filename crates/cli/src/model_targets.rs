@@ -27,11 +27,8 @@ pub(crate) fn push_models(
     mode: PushMode,
 ) -> Result<ModelPushReport> {
     let push = ModelPush::plan(source, target, unfit)?;
-    if mode == PushMode::DryRun {
+    if mode == PushMode::DryRun || push.is_empty() {
         return Ok(push.preview());
-    }
-    if push.is_empty() {
-        return Ok(ModelPushReport::new(target, &[], None, mode));
     }
     let opened = push.open_target(&context.config.ca)?;
     let meter = context.ui.start_progress("push");
@@ -73,7 +70,7 @@ pub(crate) fn push_to_site_targets(
             Ok(pushed) => {
                 // A site file serves several bundles, and not every bundle has every model, so this is a warning
                 // here. `models push --model` refuses it instead.
-                for name in target.models.iter().filter(|name| !pushed.has_model(name)) {
+                for name in &pushed.missing {
                     context.ui.print_warning(&format!(
                         "{}: the bundle or store has no model {name}",
                         target.to
@@ -171,6 +168,8 @@ mod tests {
             is_made: None,
             via: None,
             collected: vec![],
+            left_out: vec![],
+            missing: vec![],
         }
     }
 

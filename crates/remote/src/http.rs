@@ -93,10 +93,15 @@ fn parse_url(url: &str) -> Result<Url> {
 
 /// The file's name: the last segment of the URL, decoded. A name that would be a path is refused,
 /// since the file is written under it on the other side.
+/// The name of a file from the last segment of a URL's path, as it is written there.
+pub fn decode_file_name(segment: &str) -> String {
+    percent_decode_str(segment).decode_utf8_lossy().into_owned()
+}
+
 fn file_name_from_url(url: &Url) -> Result<String> {
     let last =
         url.path_segments().and_then(|mut segments| segments.next_back()).unwrap_or_default();
-    let title = percent_decode_str(last).decode_utf8_lossy().into_owned();
+    let title = decode_file_name(last);
     // `%2f` and `..` were decoded just above, so they must be checked after that.
     let is_name = !matches!(title.as_str(), "" | "." | "..")
         && !title.contains(|sign: char| sign.is_control() || matches!(sign, '/' | '\\'));

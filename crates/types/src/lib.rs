@@ -6,6 +6,7 @@
 //! one of these types is always valid ("parse, don't validate").
 
 pub mod annotation;
+pub mod carried_file;
 mod cause;
 pub mod config;
 pub mod descriptor;

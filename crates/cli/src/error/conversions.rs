@@ -127,6 +127,8 @@ impl From<land::models::Error> for CommandError {
             error if error.is_integrity() => ErrorKind::Integrity,
             E::NoModel { .. }
             | E::Layout { .. }
+            | E::NothingFits { .. }
+            | E::SameName { .. }
             | E::Name(_)
             | E::InTheWay { .. }
             | E::NoFolder { .. }

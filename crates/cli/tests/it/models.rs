@@ -200,6 +200,46 @@ fn another_revision_comes_beside_the_old_one_or_takes_its_place_and_both_are_pro
 }
 
 #[test]
+fn a_file_is_pushed_under_its_own_name_and_what_does_not_fit_is_told() {
+    let home = tempfile::tempdir().unwrap();
+    let gantry = alone(home.path());
+    gantry.write_file("model/config.json", "{}");
+    gantry.write_file("weights/Qwen (Q4).gguf", "weights");
+    gantry.write_file(
+        "gantry.yaml",
+        "version: 1\nname: own\nmodels: [{hf: own/Model, folder: ./model}]\nfiles: ['weights/Qwen (Q4).gguf']\n",
+    );
+    gantry.run(["lock"]).assert_success();
+    gantry.run(["fetch"]).assert_success();
+    let store = gantry.store();
+
+    // All of it is flat; the name is any that gantry.yaml knows, in any case of letters.
+    let flat = tempfile::tempdir().unwrap();
+    let only = ["--layout", "flat", "--model", "weights/qwen (q4).GGUF"];
+    push(&gantry, store.clone(), flat.path(), &only).assert_success();
+    assert_eq!(fs::read_to_string(flat.path().join("Qwen (Q4).gguf")).unwrap(), "weights");
+    assert!(!flat.path().join("own").exists());
+    push(&gantry, store.clone(), flat.path(), &["--layout", "flat"]).assert_success();
+    assert_eq!(fs::read_to_string(flat.path().join("own/Model/config.json")).unwrap(), "{}");
+    gantry.run(["models", "verify", &text(flat.path())]).assert_success();
+
+    // A Hugging Face cache holds no single file: told, and written is what fits.
+    let cache = tempfile::tempdir().unwrap();
+    let run = push(&gantry, store.clone(), cache.path(), &[]).assert_success();
+    assert!(run.stderr.contains("files.gantry/qwen-q4-gguf:"), "{}", run.stderr);
+    assert!(run.stderr.contains("choose the layout flat"), "{}", run.stderr);
+    assert!(cache.path().join("models--own--Model/refs/main").exists());
+    push(&gantry, store.clone(), cache.path(), &["--model", "HF:OWN/model"]).assert_success();
+
+    // Somebody else's file of this name stays.
+    let foreign = tempfile::tempdir().unwrap();
+    fs::write(foreign.path().join("Qwen (Q4).gguf"), "mine").unwrap();
+    let run = push(&gantry, store, foreign.path(), &only);
+    assert_eq!(run.code, Some(2), "{}", run.stderr);
+    assert_eq!(fs::read_to_string(foreign.path().join("Qwen (Q4).gguf")).unwrap(), "mine");
+}
+
+#[test]
 fn only_so_many_revisions_are_kept_and_nothing_that_somebody_else_leads_to_goes() {
     let home = tempfile::tempdir().unwrap();
     let gantry = alone(home.path());

@@ -142,7 +142,7 @@ impl SeederOrder {
         check_path_inside(Path::new(&self.folder))?;
         let SeederTask::Put { plans, .. } = &self.task else { return Ok(()) };
         for plan in plans {
-            for path in plan.contents.keys() {
+            for path in plan.contents.keys().chain(plan.named.keys()) {
                 check_path_inside(path)?;
             }
             for (path, _) in &plan.pointers {
@@ -229,6 +229,7 @@ mod tests {
         ModelPlan {
             name: "o/n@c".into(),
             contents: [("m/blobs/x".into(), content(1))].into(),
+            named: [].into(),
             folder: Some(ModelFolder {
                 path: "m/snapshots/c".into(),
                 files: [("a.txt".into(), content(2))].into(),
@@ -249,8 +250,9 @@ mod tests {
     fn every_path_of_an_order_is_checked() {
         assert_eq!(make_order(vec![make_plan()]).check_paths(), Ok(()));
         let out = || PathBuf::from("../out");
-        let changes: [fn(&mut ModelPlan, PathBuf); 5] = [
+        let changes: [fn(&mut ModelPlan, PathBuf); 6] = [
             |plan, out| plan.contents.extend([(out, content(3))]),
+            |plan, out| plan.named.extend([(out, content(3))]),
             |plan, out| plan.pointers.push((out, vec![])),
             |plan, out| plan.folder.as_mut().unwrap().path = out,
             |plan, out| plan.folder.as_mut().unwrap().files.extend([(out, content(3))]),

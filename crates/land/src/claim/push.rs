@@ -16,14 +16,15 @@ use super::seed_route::{SeedRoute, SeedRouteChoice, choose_registry};
 use super::seeder::{ClaimCreation, Seeder};
 use super::volume::ClaimVolume;
 use crate::models::{
-    ModelPlan, ModelPushReport, ModelSelection, PushMode, UnfitModelPolicy, plan_models,
+    ModelPlan, ModelPushReport, ModelSelection, PlannedModels, PushMode, UnfitModelPolicy,
+    plan_models,
 };
 
 /// The models of a source that go to claims or to nodes' disks.
 pub struct SeederPush {
     source: Arc<dyn Source>,
     target: ModelTarget,
-    plans: Vec<ModelPlan>,
+    planned: PlannedModels,
     registry: Option<ModelRegistry>,
     via: SeedRoute,
     new: Option<NewClaim>,
@@ -39,20 +40,25 @@ impl SeederPush {
         route: &SeedRouteChoice,
         unfit: UnfitModelPolicy,
     ) -> Result<Self> {
-        let plans = plan_models(&**source, &ModelSelection::of_target(target, unfit))?;
-        let registry = choose_registry(route, site, &**source, &plans)?;
+        let planned = plan_models(&**source, &ModelSelection::of_target(target, unfit))?;
+        let registry = choose_registry(route, site, &**source, &planned.plans)?;
         let class = site.and_then(|(site, _)| site.storage_class.clone());
         let new = target
             .create
             .clone()
             .map(|new| NewClaim { storage_class: new.storage_class.clone().or(class), ..new });
         let (source, target) = (Arc::clone(source), target.clone());
-        Ok(Self { source, target, plans, registry, via: route.via, new })
+        Ok(Self { source, target, planned, registry, via: route.via, new })
+    }
+
+    /// The models, and what the layout cannot hold.
+    pub fn planned(&self) -> &PlannedModels {
+        &self.planned
     }
 
     /// The models, with the path of each of their files.
     pub fn plans(&self) -> &[ModelPlan] {
-        &self.plans
+        &self.planned.plans
     }
 
     /// The source that the pods may ask this process for.
@@ -73,7 +79,7 @@ impl SeederPush {
         cluster: &Cluster,
         claims: &[ClaimFolder],
     ) -> Result<Vec<ClaimVolume>> {
-        let bytes = self.plans.iter().map(ModelPlan::size).sum();
+        let bytes = self.planned.plans.iter().map(ModelPlan::size).sum();
         let mut volumes = Vec::new();
         for claim in claims {
             volumes
@@ -87,7 +93,7 @@ impl SeederPush {
         SeederOrder {
             folder: folder.to_owned(),
             task: SeederTask::Put {
-                plans: self.plans.clone(),
+                plans: self.planned.plans.clone(),
                 layout: self.target.layout,
                 keep: self.target.keep.map(|keep| usize::from(keep.get())),
                 registry: self.registry.clone(),
@@ -99,7 +105,7 @@ impl SeederPush {
     /// What would be written into a claim.
     pub fn preview(&self, volume: &ClaimVolume) -> ModelPushReport {
         let mut report =
-            ModelPushReport::new(&self.target_at(volume), &self.plans, None, PushMode::DryRun);
+            ModelPushReport::new(&self.target_at(volume), &self.planned, None, PushMode::DryRun);
         report.is_made = Some(volume.to_make.is_some());
         report
     }
@@ -108,11 +114,11 @@ impl SeederPush {
     pub async fn write(&self, seeder: &Seeder, volume: &ClaimVolume) -> Result<ModelPushReport> {
         let target = self.target_at(volume);
         let report = |puts: Option<&[_]>| {
-            let mut report = ModelPushReport::new(&target, &self.plans, puts, PushMode::Put);
+            let mut report = ModelPushReport::new(&target, &self.planned, puts, PushMode::Put);
             report.is_made = Some(volume.to_make.is_some());
             report
         };
-        if self.plans.is_empty() {
+        if self.planned.plans.is_empty() {
             return Ok(report(None));
         }
         let order = self.build_order(&volume.path.folder);

@@ -155,7 +155,7 @@ mod tests {
     fn write_revision(root: &Path, commit: char, files: &[(&str, &[u8])]) -> Vec<ModelPlan> {
         let mut source = MemorySource::default();
         source.add_model("o/n", &commit.to_string().repeat(40), Some("main"), files);
-        let plans = plan_models(&source, &ModelSelection::default()).unwrap();
+        let plans = plan_models(&source, &ModelSelection::default()).unwrap().plans;
         write_models(&source, root, &plans, ModelLayout::HfCache, &SilentProgress).unwrap();
         plans
     }

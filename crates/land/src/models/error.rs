@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use types::Cause;
 
+use super::plan::UnfitModel;
+
 /// An error of writing, listing or verifying models in a folder or a bucket.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -24,6 +26,22 @@ pub enum Error {
         layout: &'static str,
         /// Why not, and which layouts can.
         reason: &'static str,
+    },
+    /// The layout can hold none of the source's models.
+    #[error("nothing can be written in the layout {layout}: {}", join_unfit(left_out))]
+    NothingFits {
+        /// The layout.
+        layout: &'static str,
+        /// The models, each with its reason.
+        left_out: Vec<UnfitModel>,
+    },
+    /// Two files have the same name and different content.
+    #[error("{} and {} are both called {}; write one of them, with --model NAME", names[0], names[1], path.display())]
+    SameName {
+        /// The name.
+        path: PathBuf,
+        /// The names of the two as OCI artifacts, by which one can be chosen.
+        names: [String; 2],
     },
     /// The source could not be read, its bytes do not have their digest, or the disk is full.
     #[error(transparent)]
@@ -131,6 +149,12 @@ impl Error {
 /// Names for an error message.
 fn join_names(names: &[String]) -> String {
     if names.is_empty() { "none".into() } else { names.join(", ") }
+}
+
+/// Models that do not fit, for an error message.
+fn join_unfit(models: &[UnfitModel]) -> String {
+    let model = |model: &UnfitModel| format!("{}: {}", model.name, model.reason);
+    models.iter().map(model).collect::<Vec<_>>().join("; ")
 }
 
 /// A closure that names the path in an IO error.

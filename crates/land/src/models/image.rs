@@ -364,7 +364,7 @@ mod tests {
         source.add_model("o/a", COMMIT, None, &[("config.json", b"{}"), ("m.safetensors", &large)]);
         source.add_model("o/b", COMMIT, None, &[(long.trim_start_matches('/'), b"tokens")]);
         let choice = ModelSelection { layout, ..ModelSelection::default() };
-        let plans = plan_models(&source, &choice).unwrap();
+        let plans = plan_models(&source, &choice).unwrap().plans;
         (Arc::new(source), plans)
     }
 

@@ -18,6 +18,7 @@ mod collect;
 mod error;
 mod folder;
 mod image;
+mod model_name;
 mod plan;
 mod push;
 mod record;
@@ -33,9 +34,10 @@ pub use bucket::ModelBucket;
 pub use collect::collect_old_revisions;
 pub use error::{Error, Result};
 pub use image::ModelImage;
+pub use model_name::ModelName;
 pub use plan::{
-    FileContent, FolderIdentity, ModelFolder, ModelPlan, ModelSelection, UnfitModelPolicy,
-    plan_models,
+    FileContent, FolderIdentity, ModelFolder, ModelPlan, ModelSelection, PlannedModels, UnfitModel,
+    UnfitModelPolicy, plan_models,
 };
 pub use push::{ModelPush, ModelPushReport, PushMode, PushedModel};
 pub use record::{ModelRecord, RecordedFile};

@@ -6,6 +6,7 @@
 //! | `hf-cache` | Hugging Face | `models--org--name/{blobs,snapshots/<commit>,refs}`, links or files |
 //! | `sie` | Hugging Face | the same with plain files, for SIE's `clusterCache.url` |
 //! | `flat` | Hugging Face | `org/name/<path>` |
+//! | `flat` | URL, file | the file's own name |
 //! | `ollama` | Ollama | `manifests/<host>/<model>/<tag>`, `blobs/sha256-<hex>` |
 //!
 //! The first is described by huggingface_hub's guide "Understand caching", the last is what `ollama`
@@ -16,16 +17,18 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use store::Source;
+use types::carried_file::CarriedFile;
 use types::site::{CacheFileStyle as Files, ModelLayout};
 use types::snapshot::{Snapshot, check_model_path};
 use types::{Descriptor, Digest, Manifest, ModelId, Root, RootKind};
 
+use super::model_name::ModelName;
 use super::{Error, Result};
 
 /// Which models of a source are written, and in which layout.
 #[derive(Debug, Clone, Default)]
 pub struct ModelSelection {
-    /// Ids (`BAAI/bge-m3`) or full references; all models of the source when empty.
+    /// Models as [`ModelName::is_called`] takes them; all models of the source when empty.
     pub names: Vec<String>,
     /// The layout.
     pub layout: ModelLayout,
@@ -39,11 +42,32 @@ pub struct ModelSelection {
 /// that the source does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum UnfitModelPolicy {
-    /// They are an error: right for a command with one target, which the user has chosen.
+    /// It is an error where nothing is left to write: right for a command with one target, which the user
+    /// has chosen.
     #[default]
     Refused,
     /// They are left out: a site has several targets, and not every source has all models.
     LeftOut,
+}
+
+/// The plans of the selected models, and what the layout cannot hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PlannedModels {
+    /// The models that are written.
+    pub plans: Vec<ModelPlan>,
+    /// Models and files that nobody named and that the layout cannot hold.
+    pub left_out: Vec<UnfitModel>,
+    /// Names that were asked for and that the source does not have.
+    pub missing: Vec<String>,
+}
+
+/// A model that the layout of a target cannot hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub struct UnfitModel {
+    /// Its name.
+    pub name: String,
+    /// Why not, and which layouts can.
+    pub reason: String,
 }
 
 /// A model in its layout: all paths that it will have, relative to the folder or bucket.
@@ -55,6 +79,10 @@ pub struct ModelPlan {
     /// Files whose path is made from their digest or git id. No reader lists them, so they may appear
     /// one by one, before everything else.
     pub contents: BTreeMap<PathBuf, FileContent>,
+    /// Files under their own names, which others may use as well: one of another content that Gantry did
+    /// not write is refused.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub named: BTreeMap<PathBuf, FileContent>,
     /// The folder that readers look for; it appears at once, with all that is in it.
     pub folder: Option<ModelFolder>,
     /// Small files that point to the model (a branch, a manifest), written last, in this order.
@@ -98,7 +126,8 @@ pub enum FolderIdentity {
 impl ModelPlan {
     /// Every file whose content is a blob, those in the folder included.
     pub fn files(&self) -> impl Iterator<Item = (PathBuf, FileContent)> + '_ {
-        let own = self.contents.iter().map(|(path, content)| (path.clone(), *content));
+        let own = self.contents.iter().chain(&self.named);
+        let own = own.map(|(path, content)| (path.clone(), *content));
         let folder = self.folder.iter().flat_map(|folder| {
             folder.files.iter().map(|(path, content)| (folder.path.join(path), *content))
         });
@@ -113,49 +142,103 @@ impl ModelPlan {
 
 /// Plans the selected models of a source. That there are none is an error, unless models that do not
 /// fit are left out. Blocks on the disk.
-pub fn plan_models(source: &dyn Source, choice: &ModelSelection) -> Result<Vec<ModelPlan>> {
-    let models: Vec<Root> = source.roots()?.into_iter().filter(is_model_root).collect();
-    let mut plans = Vec::new();
+pub fn plan_models(source: &dyn Source, choice: &ModelSelection) -> Result<PlannedModels> {
+    let mut planned = PlannedModels::default();
     let mut known = Vec::new();
     let mut missing: Vec<&String> = choice.names.iter().collect();
-    for root in models {
+    for root in source.roots()?.into_iter().filter(is_model_root) {
         let bytes = store::read_blob(source, &root.descriptor.digest, Manifest::MAX_SIZE)?;
         let manifest = Manifest::parse(&root.name.to_string(), &bytes)?;
-        let snapshot = Snapshot::from_root(&root, &manifest);
-        let id = match &snapshot {
-            Some(snapshot) => snapshot.id.clone(),
-            None => root.name.to_string(),
-        };
-        let is_wanted =
-            |name: &&String| name.eq_ignore_ascii_case(&id) || root.name.to_string() == **name;
-        known.push(id.clone());
-        if !choice.names.is_empty() && !choice.names.iter().any(|name| is_wanted(&name)) {
+        let Some(name) = ModelName::from_root(&root, &manifest) else { continue };
+        known.push(name.short_name());
+        if !choice.names.is_empty() && !choice.names.iter().any(|text| name.is_called(text)) {
             continue;
         }
-        missing.retain(|name| !is_wanted(name));
-        let plan = match snapshot {
-            Some(snapshot) => plan_snapshot(&snapshot, choice),
-            None => plan_ollama_model(&root, &manifest, bytes, choice),
-        };
-        match plan {
-            Err(Error::Layout { .. })
-                if choice.unfit == UnfitModelPolicy::LeftOut && choice.names.is_empty() => {}
-            plan => plans.push(plan?),
+        missing.retain(|text| !name.is_called(text));
+        match plan_model(&root, &manifest, bytes, choice) {
+            Err(Error::Layout { name, reason, .. }) if choice.names.is_empty() => {
+                planned.left_out.push(UnfitModel { name, reason: reason.to_owned() });
+            }
+            plan => planned.plans.push(plan?),
         }
     }
-    if choice.unfit == UnfitModelPolicy::Refused
-        && let Some(name) = missing.first()
-    {
-        return Err(Error::NoModel { name: (*name).clone(), has: known });
+    check_names_differ(&planned.plans)?;
+    planned.missing = missing.into_iter().cloned().collect();
+    if choice.unfit == UnfitModelPolicy::LeftOut {
+        return Ok(planned);
     }
-    if plans.is_empty() && choice.unfit == UnfitModelPolicy::Refused {
-        return Err(Error::NoModel { name: "at all".into(), has: known });
+    if let Some(name) = planned.missing.first() {
+        return Err(Error::NoModel { name: name.clone(), has: known });
     }
-    Ok(plans)
+    if planned.plans.is_empty() {
+        return Err(match planned.left_out.is_empty() {
+            true => Error::NoModel { name: "at all".into(), has: known },
+            false => Error::NothingFits {
+                layout: layout_name(choice.layout),
+                left_out: planned.left_out,
+            },
+        });
+    }
+    Ok(planned)
+}
+
+/// Plans one model, by its kind.
+fn plan_model(
+    root: &Root,
+    manifest: &Manifest,
+    bytes: Vec<u8>,
+    choice: &ModelSelection,
+) -> Result<ModelPlan> {
+    if let Some(snapshot) = Snapshot::from_root(root, manifest) {
+        return plan_snapshot(&snapshot, choice);
+    }
+    match CarriedFile::from_root(root, manifest) {
+        Some(file) => plan_file(root, &file, choice),
+        None => plan_ollama_model(root, manifest, bytes, choice),
+    }
+}
+
+/// Refuses two files of the same name with different content: one would replace the other.
+fn check_names_differ(plans: &[ModelPlan]) -> Result<()> {
+    let mut known: BTreeMap<&PathBuf, (&ModelPlan, &FileContent)> = BTreeMap::new();
+    for plan in plans {
+        for (path, content) in &plan.named {
+            match known.insert(path, (plan, content)) {
+                Some((other, its)) if its != content => {
+                    return Err(Error::SameName {
+                        path: path.clone(),
+                        names: [other.name.clone(), plan.name.clone()],
+                    });
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
 }
 
 fn is_model_root(root: &Root) -> bool {
-    matches!(root.kind, RootKind::Model | RootKind::Ollama)
+    matches!(root.kind, RootKind::Model | RootKind::Ollama | RootKind::File)
+}
+
+/// A file under its own name.
+fn plan_file(root: &Root, file: &CarriedFile, choice: &ModelSelection) -> Result<ModelPlan> {
+    let name = root.name.to_string();
+    if choice.layout != ModelLayout::Flat {
+        return Err(Error::Layout {
+            name,
+            layout: layout_name(choice.layout),
+            reason: "it is a single file; choose the layout flat",
+        });
+    }
+    let content = FileContent { digest: file.digest, size: file.size };
+    Ok(ModelPlan {
+        name,
+        contents: BTreeMap::new(),
+        named: BTreeMap::from([(PathBuf::from(&file.title), content)]),
+        folder: None,
+        pointers: vec![],
+    })
 }
 
 fn plan_snapshot(snapshot: &Snapshot, choice: &ModelSelection) -> Result<ModelPlan> {
@@ -168,6 +251,7 @@ fn plan_snapshot(snapshot: &Snapshot, choice: &ModelSelection) -> Result<ModelPl
         (ModelLayout::Flat, _) => Ok(ModelPlan {
             name,
             contents: BTreeMap::new(),
+            named: BTreeMap::new(),
             folder: Some(ModelFolder {
                 path: PathBuf::from(&snapshot.id),
                 files: snapshot_files(snapshot),
@@ -225,6 +309,7 @@ fn plan_hub_cache(name: String, snapshot: &Snapshot, kept: Files) -> ModelPlan {
     ModelPlan {
         name,
         contents,
+        named: BTreeMap::new(),
         folder: Some(ModelFolder {
             path: home.join("snapshots").join(snapshot.commit.as_str()),
             files: if kept == Files::Plain { snapshot_files(snapshot) } else { BTreeMap::new() },
@@ -258,7 +343,13 @@ fn plan_ollama_model(
     let contents = manifest.config.iter().chain(&manifest.layers).map(content).collect();
     let tag = root.name.tag().unwrap_or("latest");
     let pointer = Path::new("manifests").join(root.name.registry()).join(root.name.repository());
-    Ok(ModelPlan { name, contents, folder: None, pointers: vec![(pointer.join(tag), bytes)] })
+    Ok(ModelPlan {
+        name,
+        contents,
+        named: BTreeMap::new(),
+        folder: None,
+        pointers: vec![(pointer.join(tag), bytes)],
+    })
 }
 
 /// The layout's name in site.yaml and in messages.
@@ -292,7 +383,7 @@ mod tests {
     }
 
     fn plan_one(source: &MemorySource, choice: &ModelSelection) -> ModelPlan {
-        let mut plans = plan_models(source, choice).unwrap();
+        let mut plans = plan_models(source, choice).unwrap().plans;
         assert_eq!(plans.len(), 1, "{plans:?}");
         plans.remove(0)
     }
@@ -421,7 +512,7 @@ mod tests {
         let error = plan_models(&source, &refused).unwrap_err().to_string();
         assert!(error.contains("no/such") && error.contains("BAAI/bge-m3"), "{error}");
         let left_out = ModelSelection { unfit: UnfitModelPolicy::LeftOut, ..refused };
-        assert_eq!(plan_models(&source, &left_out).unwrap(), []);
+        assert_eq!(plan_models(&source, &left_out).unwrap().plans, []);
         let empty = plan_models(&MemorySource::default(), &choose(ModelLayout::Flat));
         assert!(matches!(empty, Err(Error::NoModel { .. })), "{empty:?}");
     }
@@ -453,17 +544,54 @@ mod tests {
     }
 
     #[test]
-    fn what_a_layout_cannot_hold_is_left_out_only_where_nobody_named_it() {
+    fn what_a_layout_cannot_hold_is_told_unless_somebody_named_it() {
         let mut source = make_source();
         add_ollama_model(&mut source);
-        let all =
-            ModelSelection { unfit: UnfitModelPolicy::LeftOut, ..choose(ModelLayout::Ollama) };
-        assert!(plan_one(&source, &all).name.starts_with("registry.ollama.ai/"));
-        let named = ModelSelection { names: vec!["BAAI/bge-m3".into()], ..all.clone() };
-        let refused = ModelSelection { unfit: UnfitModelPolicy::Refused, ..all };
-        for choice in [named, refused] {
-            let plan = plan_models(&source, &choice);
+        source.add_file("runbook.pdf", b"read me");
+        for unfit in [UnfitModelPolicy::Refused, UnfitModelPolicy::LeftOut] {
+            let all = ModelSelection { unfit, ..choose(ModelLayout::Ollama) };
+            let planned = plan_models(&source, &all).unwrap();
+            assert!(planned.plans[0].name.starts_with("registry.ollama.ai/"));
+            let told: Vec<&str> = planned.left_out.iter().map(|one| one.name.as_str()).collect();
+            assert_eq!(told.len(), 2, "{told:?}");
+            assert!(told[0].starts_with("BAAI/bge-m3@") && told[1].starts_with("files.gantry/"));
+            let named = ModelSelection { names: vec!["hf:baai/bge-m3".into()], ..all };
+            let plan = plan_models(&source, &named);
             assert!(matches!(plan, Err(Error::Layout { layout: "ollama", .. })), "{plan:?}");
         }
+    }
+
+    #[test]
+    fn a_layout_that_can_hold_nothing_of_the_source_is_an_error_with_each_reason() {
+        let error = plan_models(&make_source(), &choose(ModelLayout::Ollama)).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("BAAI/bge-m3@") && text.contains("choose hf-cache"), "{text}");
+    }
+
+    #[test]
+    fn a_file_is_flat_under_its_own_name() {
+        let mut source = MemorySource::default();
+        source.add_file("Qwen (Q4).gguf", b"weights");
+        let plan = plan_one(&source, &choose(ModelLayout::Flat));
+        assert!(plan.contents.is_empty() && plan.folder.is_none() && plan.pointers.is_empty());
+        let files: Vec<_> = plan.files().collect();
+        assert_eq!(files.len(), 1);
+        assert_eq!((files[0].0.to_str(), files[0].1.size), (Some("Qwen (Q4).gguf"), 7));
+    }
+
+    #[test]
+    fn two_files_of_one_name_are_refused_unless_one_of_them_is_chosen() {
+        let mut source = MemorySource::default();
+        source.add_file("x.gguf", b"one");
+        source.add_file("x.gguf", b"two");
+        let error = plan_models(&source, &choose(ModelLayout::Flat)).unwrap_err();
+        let Error::SameName { names, .. } = &error else { panic!("{error}") };
+        let named = ModelSelection { names: vec![names[1].clone()], ..choose(ModelLayout::Flat) };
+        assert_eq!(plan_one(&source, &named).name, names[1]);
+        // The same content twice is one file.
+        let mut source = MemorySource::default();
+        source.add_file("x.gguf", b"one");
+        source.add_file("x.gguf", b"one");
+        assert_eq!(plan_models(&source, &choose(ModelLayout::Flat)).unwrap().plans.len(), 2);
     }
 }

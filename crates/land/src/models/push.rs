@@ -12,7 +12,7 @@ use types::site::{CacheFileStyle, ModelLayout, ModelTarget};
 use super::bucket::BucketAccess;
 use super::target::OpenModelTarget;
 use super::{
-    Error, ModelPlan, ModelPutOutcome, ModelSelection, Result, UnfitModelPolicy,
+    Error, ModelPutOutcome, ModelSelection, PlannedModels, Result, UnfitModel, UnfitModelPolicy,
     collect_old_revisions, plan_models,
 };
 use crate::claim::TransferRoute;
@@ -49,6 +49,12 @@ pub struct ModelPushReport {
     /// Older revisions that were deleted, since the target keeps only the newest.
     #[serde(rename = "deletedRevisions", skip_serializing_if = "Vec::is_empty")]
     pub collected: Vec<String>,
+    /// Models and files of the source that the layout cannot hold.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<UnfitModel>,
+    /// Models that the target names and the source does not have.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
 }
 
 /// One model of a [`ModelPushReport`].
@@ -69,7 +75,7 @@ pub struct PushedModel {
 /// The models of a source that go to a folder or a bucket.
 pub struct ModelPush<'a> {
     target: &'a ModelTarget,
-    plans: Vec<ModelPlan>,
+    planned: PlannedModels,
 }
 
 impl<'a> ModelPush<'a> {
@@ -87,18 +93,18 @@ impl<'a> ModelPush<'a> {
         {
             return Err(Error::NotAFolder { path: path.clone() });
         }
-        let plans = plan_models(source, &ModelSelection::of_target(target, unfit))?;
-        Ok(Self { target, plans })
+        let planned = plan_models(source, &ModelSelection::of_target(target, unfit))?;
+        Ok(Self { target, planned })
     }
 
     /// Whether the source has no model for the target.
     pub fn is_empty(&self) -> bool {
-        self.plans.is_empty()
+        self.planned.plans.is_empty()
     }
 
     /// What would be written.
     pub fn preview(&self) -> ModelPushReport {
-        ModelPushReport::new(self.target, &self.plans, None, PushMode::DryRun)
+        ModelPushReport::new(self.target, &self.planned, None, PushMode::DryRun)
     }
 
     /// Opens the target. Done before anything is read or hashed, so that a wrong address or option is an
@@ -115,9 +121,9 @@ impl<'a> ModelPush<'a> {
         opened: &OpenModelTarget,
         progress: &dyn Progress,
     ) -> Result<ModelPushReport> {
-        let (target, plans) = (self.target, &self.plans);
+        let (target, plans) = (self.target, &self.planned.plans);
         let puts = opened.write(source, plans, target.layout, progress)?;
-        let mut report = ModelPushReport::new(target, plans, Some(&puts), PushMode::Put);
+        let mut report = ModelPushReport::new(target, &self.planned, Some(&puts), PushMode::Put);
         // Only after a successful write: deleting an old revision before the new one is complete could
         // leave no usable model.
         if let (OpenModelTarget::Folder(path), Some(keep)) = (opened, target.keep) {
@@ -131,11 +137,11 @@ impl ModelPushReport {
     /// The result for a target; `puts` has an entry for each plan, or is `None` if nothing was written.
     pub fn new(
         target: &ModelTarget,
-        plans: &[ModelPlan],
+        planned: &PlannedModels,
         puts: Option<&[ModelPutOutcome]>,
         mode: PushMode,
     ) -> Self {
-        let models = plans.iter().enumerate().map(|(index, plan)| PushedModel {
+        let models = planned.plans.iter().enumerate().map(|(index, plan)| PushedModel {
             name: plan.name.clone(),
             files: plan.files().count(),
             bytes: plan.size(),
@@ -149,16 +155,9 @@ impl ModelPushReport {
             is_made: None,
             via: None,
             collected: vec![],
+            left_out: planned.left_out.clone(),
+            missing: planned.missing.clone(),
         }
-    }
-
-    /// Whether a model is among them, by its id, id and revision, or reference. Hub ids are compared
-    /// without regard to case, as the Hub itself does.
-    pub fn has_model(&self, name: &str) -> bool {
-        let is = |own: &str| own.eq_ignore_ascii_case(name);
-        self.models.iter().any(|model| {
-            is(&model.name) || model.name.rsplit_once('@').is_some_and(|(id, _)| is(id))
-        })
     }
 }
 

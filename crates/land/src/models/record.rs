@@ -29,8 +29,8 @@ pub struct ModelRecord {
     pub name: String,
     /// The layout that it was written in.
     pub layout: ModelLayout,
-    /// The folder that another revision would replace; absent where each revision has a folder of its
-    /// own.
+    /// The folder (or file) that another revision would replace; absent where each revision has a folder
+    /// of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub folder: Option<PathBuf>,
     /// Every file by its path, including the small ones that point to others (branches, manifests).
@@ -82,7 +82,9 @@ impl ModelRecord {
             layout,
             folder: folder
                 .filter(|folder| folder.identity == FolderIdentity::Model)
-                .map(|folder| folder.path.clone()),
+                .map(|folder| &folder.path)
+                .or_else(|| plan.named.keys().next())
+                .cloned(),
             files,
             links: links.unwrap_or_default(),
         })
@@ -198,6 +200,7 @@ mod tests {
         ModelPlan {
             name: "o/n@c".into(),
             contents: [("blobs/x".into(), content)].into(),
+            named: BTreeMap::new(),
             folder: Some(ModelFolder {
                 path: "snapshots/c".into(),
                 files: [("a.txt".into(), content)].into(),

@@ -12,7 +12,7 @@ use types::site::{ModelLayout, ModelTarget};
 
 use super::bucket::{self, BucketAccess, PlainHttpPolicy};
 use super::{
-    Error, ModelBucket, ModelPlan, ModelPutOutcome, ModelRecord, ModelStorage as _,
+    Error, ModelBucket, ModelName, ModelPlan, ModelPutOutcome, ModelRecord, ModelStorage as _,
     ModelVerifyReport, Result, verify_models, write_models,
 };
 
@@ -120,17 +120,16 @@ pub fn resolve_target_paths(target: &ModelTarget, folder: &Path) -> ModelTarget 
 /// The name of a locked model if it belongs to this target: the layout must suit it, and the target must
 /// name it or take all models.
 pub fn find_expected_name(target: &ModelTarget, model: &LockedModel) -> Option<String> {
-    let (name, reference) = match model {
-        LockedModel::Hub(model) if target.layout != ModelLayout::Ollama => {
-            (model.hf.to_string(), &model.reference)
-        }
-        LockedModel::Ollama(model) if target.layout == ModelLayout::Ollama => {
-            (model.ollama.clone(), &model.reference)
+    let name = match model {
+        LockedModel::Hub(model) if target.layout != ModelLayout::Ollama => model.hf.to_string(),
+        LockedModel::Ollama(model) if target.layout == ModelLayout::Ollama => model.ollama.clone(),
+        LockedModel::Url(model) if target.layout == ModelLayout::Flat => {
+            model.reference.to_string()
         }
         _ => return None,
     };
-    let is_named =
-        |named: &String| named.eq_ignore_ascii_case(&name) || *named == reference.to_string();
+    let own = ModelName::from_lock(model);
+    let is_named = |named: &String| own.is_called(named);
     (target.models.is_empty() || target.models.iter().any(is_named)).then_some(name)
 }
 

@@ -72,6 +72,14 @@ impl MemorySource {
         self.add_root(name, RootKind::Model, manifest.to_string().as_bytes());
     }
 
+    /// Adds a plain file.
+    pub(super) fn add_file(&mut self, title: &str, bytes: &[u8]) {
+        let blob = types::lock::Blob { digest: self.add_blob(bytes), size: bytes.len() as u64 };
+        let file = remote::artifact::build_file_artifact(title, blob).unwrap();
+        self.add_blob(&file.manifest);
+        self.roots.push(file.root);
+    }
+
     /// Adds a root with this manifest.
     pub(super) fn add_root(&mut self, name: types::Reference, kind: RootKind, manifest: &[u8]) {
         let digest = self.add_blob(manifest);

@@ -93,7 +93,7 @@ mod tests {
         let mut source = MemorySource::default();
         let files: [(&str, &[u8]); 3] = [("a", b"aaaa"), ("b", b"bbbb"), ("c", b"cccc")];
         source.add_model("o/n", COMMIT, None, &files);
-        let plans = plan_models(&source, &ModelSelection::default()).unwrap();
+        let plans = plan_models(&source, &ModelSelection::default()).unwrap().plans;
         write_models(&source, root, &plans, ModelLayout::HfCache, &SilentProgress).unwrap();
     }
 

@@ -101,6 +101,15 @@ impl FolderWriteJob {
         for (path, content) in &plan.contents {
             job.add_unless_right(root, path.clone(), *content, records, progress)?;
         }
+        for (path, content) in &plan.named {
+            let is_ours = records.iter().any(|record| record.files.contains_key(path));
+            let state = folder::file_state(root, path, *content, records)?;
+            if state == FileState::Wrong && !is_ours {
+                let reason = "it differs from the file of this name".to_owned();
+                return Err(Error::InTheWay { path: root.join(path), reason });
+            }
+            job.add_unless_right(root, path.clone(), *content, records, progress)?;
+        }
         let Some(folder) = &plan.folder else { return Ok(job) };
         let is_there = root.join(&folder.path).is_dir();
         let is_ours = records.iter().any(|record| record.folder.as_ref() == Some(&folder.path));
@@ -407,7 +416,7 @@ mod tests {
 
     fn write_flat(root: &Path, source: &MemorySource) -> Result<Vec<ModelPutOutcome>> {
         let choice = ModelSelection { layout: ModelLayout::Flat, ..ModelSelection::default() };
-        let plans = plan_models(source, &choice).unwrap();
+        let plans = plan_models(source, &choice).unwrap().plans;
         source.opened.lock().unwrap().clear();
         write_models(source, root, &plans, ModelLayout::Flat, &SilentProgress)
     }

@@ -15,7 +15,9 @@ use types::ByteSize;
 use types::destination::ClaimFolder;
 use types::site::{AccessMode, ModelTarget, NewClaim, Site, site_folder};
 
-use super::report::{build_no_models_error, print_records, print_verified, require_undamaged};
+use super::report::{
+    build_no_models_error, print_left_out, print_records, print_verified, require_undamaged,
+};
 use super::summary::ModelsPushSummary;
 use crate::clusters::ClusterArgs;
 use crate::context::CommandContext;
@@ -193,6 +195,9 @@ pub(super) fn push_to_claims(
         UnfitModelPolicy::Refused,
         mode,
     )?;
+    if let Some(report) = targets.first() {
+        print_left_out(context, report);
+    }
     let pushed = ModelsPushSummary {
         is_dry_run: mode == PushMode::DryRun,
         targets: targets.into_iter().map(Into::into).collect(),

@@ -31,14 +31,14 @@ pub(super) fn push_image(
     seeder: &SeederArgs,
     mode: PushMode,
 ) -> Result<()> {
-    let plans = models::plan_models(
+    let planned = models::plan_models(
         &**source,
         &ModelSelection::of_target(target, UnfitModelPolicy::Refused),
     )?;
     // The image is put together and hashed also in a dry run, since the digest is a part of the result:
     // a user can write it into a manifest before the image is pushed.
     let meter = context.ui.start_progress("hash");
-    let packed = ModelImage::new(Arc::clone(source), &plans, name, &*meter);
+    let packed = ModelImage::new(Arc::clone(source), &planned.plans, name, &*meter);
     meter.clear();
     let packed = Arc::new(packed?);
     let digest = packed.root().descriptor.digest;
@@ -46,7 +46,7 @@ pub(super) fn push_image(
         PushMode::DryRun => None,
         PushMode::Put => Some(upload_image(context, seeder, name, packed)?),
     };
-    let report = ModelPushReport::new(target, &plans, None, mode);
+    let report = ModelPushReport::new(target, &planned, None, mode);
     let report = ModelPushReport { to: name.to_string(), ..report };
     let pushed = PushedModelTarget { digest: Some(digest), outcome, ..report.into() };
     print_push(context, mode, pushed, format_push)

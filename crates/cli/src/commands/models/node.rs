@@ -46,7 +46,7 @@ pub(super) fn push_to_nodes(
             seeder.run_order_on_nodes(path, namespace, VolumeUse::Write, &order, source).await?;
         done.into_iter().map(|done| read_push_event(done, push.plans())).collect()
     })?;
-    let report = ModelPushReport::new(target, push.plans(), None, mode);
+    let report = ModelPushReport::new(target, push.planned(), None, mode);
     let report = ModelPushReport { to: path.to_string(), ..report };
     print_push(context, mode, PushedModelTarget { nodes, ..report.into() }, format_push)
 }

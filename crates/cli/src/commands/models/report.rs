@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use land::models::{ModelRecord, ModelVerifyReport, PushMode};
+use land::models::{ModelPushReport, ModelRecord, ModelVerifyReport, PushMode};
 use types::ByteSize;
 
 use super::summary::{
@@ -19,8 +19,19 @@ pub(super) fn print_push(
     pushed: PushedModelTarget,
     format: impl Fn(&PushedModelTarget) -> String,
 ) -> Result<()> {
+    print_left_out(context, &pushed.report);
     let summary = ModelsPushSummary { is_dry_run: mode == PushMode::DryRun, targets: vec![pushed] };
     context.ui.print_result(&summary, |summary| summary.targets.iter().map(format).collect())
+}
+
+/// Tells which models and files were not written, since the layout cannot hold them.
+pub(super) fn print_left_out(context: &CommandContext, report: &ModelPushReport) {
+    for model in &report.left_out {
+        context.ui.print_status(&format!(
+            "not written to {}: {}, {}",
+            report.to, model.name, model.reason
+        ));
+    }
 }
 
 /// Prints what the verification of one target found.

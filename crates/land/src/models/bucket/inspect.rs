@@ -42,6 +42,13 @@ pub(super) async fn inspect_model(
             progress.skip_bytes(content.size);
         } else if plan.contents.contains_key(&path) {
             job.contents.push((path, content));
+        } else if plan.named.contains_key(&path) {
+            let is_ours = records.iter().any(|record| record.files.contains_key(&path));
+            if is_right == Some(false) && !is_ours {
+                let reason = "it differs from the file of this name".to_owned();
+                return Err(Error::InTheWay { path: bucket.display_path(&path), reason });
+            }
+            job.folder_files.push((path, content));
         } else {
             job.folder_files.push((path, content));
             let (path, _) = &job.folder_files[job.folder_files.len() - 1];
@@ -159,6 +166,7 @@ mod tests {
         ModelPlan {
             name: "o/n@1".into(),
             contents: [].into(),
+            named: [].into(),
             folder: Some(ModelFolder {
                 path: "o/n".into(),
                 files: files.collect(),
