@@ -5,6 +5,7 @@
 //! once, each byte moved once. [`models`] writes models to where runtimes read them (a folder, a
 //! bucket), and [`claim`] does that inside a cluster, by a pod that mounts the claim or a node's disk.
 
+mod blob_file;
 pub mod claim;
 mod error;
 mod load;

@@ -128,6 +128,72 @@ impl ConfinedFolder {
         Ok(rustix::fs::unlinkat(&folder, name, AtFlags::empty())?)
     }
 
+    /// Gives a file a second name, as a hard link; an error where anything of that name exists.
+    pub fn link_file(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
+        let (from_folder, from) = self.open_parent(from.as_ref())?;
+        let (to_folder, to) = self.open_parent(to.as_ref())?;
+        Ok(rustix::fs::linkat(&from_folder, from, &to_folder, to, AtFlags::empty())?)
+    }
+
+    /// Creates a symbolic link with this target, which is not looked at; an error where anything of that
+    /// name exists.
+    pub fn create_link(&self, relative: impl AsRef<Path>, target: &Path) -> io::Result<()> {
+        let (folder, name) = self.open_parent(relative.as_ref())?;
+        Ok(rustix::fs::symlinkat(target, &folder, name)?)
+    }
+
+    /// The target of a symbolic link as it is written. A file that is no link is an error (EINVAL).
+    pub fn read_link(&self, relative: impl AsRef<Path>) -> io::Result<PathBuf> {
+        use std::os::unix::ffi::OsStringExt as _;
+        let (folder, name) = self.open_parent(relative.as_ref())?;
+        let target = rustix::fs::readlinkat(&folder, name, Vec::new())?;
+        Ok(PathBuf::from(OsString::from_vec(target.into_bytes())))
+    }
+
+    /// Swaps two files or folders in one step. Not every file system can do it.
+    #[cfg(target_os = "linux")]
+    pub fn exchange(&self, one: impl AsRef<Path>, other: impl AsRef<Path>) -> io::Result<()> {
+        use rustix::fs::{RenameFlags, renameat_with};
+        let (one_folder, one) = self.open_parent(one.as_ref())?;
+        let (other_folder, other) = self.open_parent(other.as_ref())?;
+        Ok(renameat_with(&one_folder, one, &other_folder, other, RenameFlags::EXCHANGE)?)
+    }
+
+    /// Swaps two files or folders in one step. Not every system can do it.
+    #[cfg(not(target_os = "linux"))]
+    pub fn exchange(&self, _: impl AsRef<Path>, _: impl AsRef<Path>) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Removes an empty folder.
+    pub fn remove_empty_folder(&self, relative: impl AsRef<Path>) -> io::Result<()> {
+        let (folder, name) = self.open_parent(relative.as_ref())?;
+        Ok(rustix::fs::unlinkat(&folder, name, AtFlags::REMOVEDIR)?)
+    }
+
+    /// Removes a folder with all that is in it. Links in it are removed, not followed. A folder that does
+    /// not exist is no error.
+    pub fn remove_folder(&self, relative: impl AsRef<Path>) -> io::Result<()> {
+        // The folders from the top down: removed in reverse order, each is empty then.
+        let mut folders = vec![relative.as_ref().to_owned()];
+        let mut at = 0;
+        while let Some(folder) = folders.get(at).cloned() {
+            at += 1;
+            let names = match self.list_names(&folder) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                names => names?,
+            };
+            for path in names.into_iter().map(|name| folder.join(name)) {
+                // A link is refused here, and so is removed as the entry that it is.
+                match self.read_metadata(&path) {
+                    Ok(metadata) if metadata.is_dir() => folders.push(path),
+                    _ => self.remove_file(&path)?,
+                }
+            }
+        }
+        folders.iter().rev().try_for_each(|folder| self.remove_empty_folder(folder))
+    }
+
     /// Sets the time of a file's last change to now. Whoever may write to the file may do so; its owner
     /// is not needed.
     pub fn touch_file(&self, relative: impl AsRef<Path>) -> io::Result<()> {
@@ -323,6 +389,26 @@ mod tests {
         // The link itself can be removed.
         confined.remove_file("a/b/in").unwrap();
         assert!(folder.path().join("a/b/file").exists());
+    }
+
+    #[test]
+    fn links_are_made_read_and_removed_and_what_they_lead_to_stays() {
+        let (folder, confined) = make_folder();
+        confined.create_link("a/new", Path::new("b/file")).unwrap();
+        assert_eq!(confined.read_link("a/new").unwrap(), Path::new("b/file"));
+        assert!(confined.read_link("a/b/file").is_err());
+        assert!(is_refused_link(&confined.create_link("a/linked/x", Path::new("y")).unwrap_err()));
+        confined.link_file("a/b/file", "a/second").unwrap();
+        assert!(is_refused_link(&confined.link_file("a/b/file", "a/linked/x").unwrap_err()));
+
+        let outside = tempfile::tempdir().unwrap();
+        std::fs::write(outside.path().join("theirs"), "kept").unwrap();
+        symlink(outside.path(), folder.path().join("a/b/theirs")).unwrap();
+        confined.remove_folder("a/b").unwrap();
+        confined.remove_folder("a/b").unwrap();
+        assert!(outside.path().join("theirs").exists() && !folder.path().join("a/b").exists());
+        assert_eq!(std::fs::read_to_string(folder.path().join("a/second")).unwrap(), "inside");
+        assert!(confined.remove_empty_folder("a").is_err());
     }
 
     #[test]

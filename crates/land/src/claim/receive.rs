@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use store::Source;
+use store::confined::ConfinedFolder;
 use store::progress::Progress;
 use tokio::runtime::Handle;
 
@@ -108,6 +109,7 @@ fn perform_task(
         "" => place.mount.clone(),
         folder => place.mount.join(folder),
     };
+    require_no_link(place, &order.folder)?;
     let words = |error: models::Error| (failure_kind_of(&error), error.to_string());
     let SeederTask::Put { plans, layout, keep, registry, over_api } = order.task else {
         require_folder(&root)?;
@@ -141,6 +143,19 @@ fn perform_task(
         None => Vec::new(),
     };
     Ok(SeederEvent::Put { puts, via: ways.taken_route(), collected })
+}
+
+/// Others may write to the volume: a link where the folder should be would lead out of it.
+fn require_no_link(
+    place: &PodEnvironment,
+    folder: &str,
+) -> Result<(), (SeederFailureKind, String)> {
+    match ConfinedFolder::new(&place.mount).read_metadata(folder) {
+        Err(error) if store::confined::is_refused_link(&error) => {
+            Err((SeederFailureKind::Input, error.to_string()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A claim may name a folder in the volume; listing and verifying do not make it.

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::error::{Result, disk_error};
-use super::plan::ModelPlan;
+use store::confined::ConfinedFolder;
+
+use super::plan::{ModelPlan, resolve_link};
 use super::record::ModelRecord;
 
 /// Removes all but `keep` revisions of each model in `plans`: the revision of the plan stays, and the
@@ -51,15 +53,17 @@ fn put_time(root: &Path, record: &ModelRecord) -> SystemTime {
     file.unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
-/// Removes one revision; `others` are the records of all that stay.
+/// Removes one revision; `others` are the records of all that stay. No link is followed: whoever may
+/// write in the folder could point one at any file.
 fn remove_revision(root: &Path, record: &ModelRecord, others: &[ModelRecord]) -> Result<()> {
+    let folder = ConfinedFolder::new(root);
     let is_theirs = |path: &Path| {
         others.iter().any(|other| other.files.contains_key(path) || other.links.contains_key(path))
     };
     let led_to = find_link_targets(root, record)?;
     // Links and branches point to content, so they go first: a reader finds no link without its file.
     for path in record.links.keys().filter(|path| !is_theirs(path)) {
-        remove_if_present(&root.join(path))?;
+        remove_if_present(&folder, path)?;
     }
     // Of the files, blobs go last: snapshots and branches refer to them.
     let (blobs, leading): (Vec<_>, Vec<_>) = record
@@ -68,8 +72,8 @@ fn remove_revision(root: &Path, record: &ModelRecord, others: &[ModelRecord]) ->
         .filter(|path| !is_theirs(path))
         .partition(|path| path.parent().is_some_and(|folder| folder.ends_with("blobs")));
     for path in leading.iter().chain(&blobs) {
-        if !led_to.contains(&root.join(path)) {
-            remove_if_present(&root.join(path))?;
+        if !led_to.contains(path.as_path()) {
+            remove_if_present(&folder, path)?;
         }
     }
     let folders: BTreeSet<&Path> = record
@@ -80,37 +84,35 @@ fn remove_revision(root: &Path, record: &ModelRecord, others: &[ModelRecord]) ->
         .filter(|folder| !folder.as_os_str().is_empty())
         .collect();
     // The deepest first. `remove_dir` fails on a folder that is not empty: one with other files stays.
-    for folder in folders.iter().rev() {
-        let _ = fs::remove_dir(root.join(folder));
+    for path in folders.iter().rev() {
+        let _ = folder.remove_empty_folder(path);
     }
-    remove_if_present(&root.join(record.path()))
+    remove_if_present(&folder, &record.path())
 }
 
 /// The files that symbolic links of other snapshots of the same model point to, whoever made the links:
 /// huggingface_hub may have added a snapshot that shares blobs with ours.
 fn find_link_targets(root: &Path, record: &ModelRecord) -> Result<BTreeSet<PathBuf>> {
-    let own: BTreeSet<PathBuf> = record.links.keys().map(|path| root.join(path)).collect();
+    let confined = ConfinedFolder::new(root);
     let mut led_to = BTreeSet::new();
     let snapshots = record.links.keys().filter_map(|path| {
-        path.ancestors().find(|folder| folder.ends_with("snapshots")).map(|path| root.join(path))
+        path.ancestors().find(|folder| folder.ends_with("snapshots")).map(Path::to_owned)
     });
     for start in snapshots.collect::<BTreeSet<_>>() {
         let mut open = vec![start];
         while let Some(folder) = open.pop() {
-            let entries = match fs::read_dir(&folder) {
-                Ok(entries) => entries,
+            let names = match confined.list_names(&folder) {
+                Ok(names) => names,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(cause) => return Err(disk_error(&folder)(cause)),
+                Err(cause) => return Err(disk_error(&root.join(&folder))(cause)),
             };
-            for entry in entries {
-                let entry = entry.map_err(disk_error(&folder))?;
-                let path = entry.path();
-                let kind = entry.file_type().map_err(disk_error(&path))?;
-                if kind.is_dir() {
+            for path in names.into_iter().map(|name| folder.join(name)) {
+                if confined.read_metadata(&path).is_ok_and(|metadata| metadata.is_dir()) {
                     open.push(path);
-                } else if kind.is_symlink() && !own.contains(&path) {
-                    let to = fs::read_link(&path).map_err(disk_error(&path))?;
-                    led_to.insert(resolve_link(&folder, &to));
+                } else if let Ok(to) = confined.read_link(&path)
+                    && !record.links.contains_key(&path)
+                {
+                    led_to.insert(resolve_link(&path, &to));
                 }
             }
         }
@@ -118,24 +120,12 @@ fn find_link_targets(root: &Path, record: &ModelRecord) -> Result<BTreeSet<PathB
     Ok(led_to)
 }
 
-/// The path that a relative link points to, without asking the file system: its target may be missing.
-fn resolve_link(folder: &Path, to: &Path) -> PathBuf {
-    let mut at = folder.to_owned();
-    for part in to.components() {
-        match part {
-            std::path::Component::ParentDir => {
-                at.pop();
-            }
-            part => at.push(part),
-        }
-    }
-    at
-}
-
 /// Removes a file that may be gone already.
-fn remove_if_present(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(disk_error(path)(error)),
+fn remove_if_present(folder: &ConfinedFolder, path: &Path) -> Result<()> {
+    match folder.remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(disk_error(&folder.path().join(path))(error))
+        }
         _ => Ok(()),
     }
 }

@@ -137,6 +137,11 @@ impl Error {
         }
     }
 
+    /// Whether a symbolic link was not followed.
+    pub(super) fn is_refused_link(&self) -> bool {
+        matches!(self, Self::Disk { cause, .. } if store::confined::is_refused_link(cause))
+    }
+
     /// Whether the source's bytes do not have the digest that they should have (exit code 3).
     pub fn is_integrity(&self) -> bool {
         matches!(

@@ -2,11 +2,12 @@
 //! not Gantry's.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
+use store::confined::ConfinedFolder;
 use store::hash::Sha256Hasher;
 use types::Digest;
 
@@ -28,17 +29,19 @@ pub(super) enum FileState {
 
 /// Compares a file with the content that it should have. A file that a record has with this digest, and
 /// that still has the record's time, is not hashed again: that makes a second load of 100 GB a matter
-/// of seconds.
+/// of seconds. A symbolic link is never right: it is replaced, and what it leads to stays.
 pub(super) fn file_state(
     root: &Path,
     path: &Path,
     content: FileContent,
     records: &[ModelRecord],
 ) -> Result<FileState> {
-    let stat = match root.file_stat(path)? {
-        Some(stat) if stat.size == content.size && root.join(path).is_file() => stat,
-        Some(_) => return Ok(FileState::Wrong),
-        None => return Ok(FileState::Missing),
+    let stat = match root.file_stat(path) {
+        Ok(Some(stat)) if stat.size == content.size && !is_folder(root, path)? => stat,
+        Ok(Some(_)) => return Ok(FileState::Wrong),
+        Ok(None) => return Ok(FileState::Missing),
+        Err(error) if error.is_refused_link() => return Ok(FileState::Wrong),
+        Err(error) => return Err(error),
     };
     let mut known = records.iter().filter_map(|record| record.files.get(path));
     if known.any(|known| known.digest == content.digest && known.modified == stat.modified) {
@@ -48,30 +51,38 @@ pub(super) fn file_state(
     Ok(if is_right { FileState::Right } else { FileState::Wrong })
 }
 
+/// Whether there is a folder of that path. A link where one should be is an error.
+pub(super) fn is_folder(root: &Path, path: &Path) -> Result<bool> {
+    let metadata = ConfinedFolder::new(root).read_metadata(path);
+    Ok(none_if_missing(metadata, &root.join(path))?.is_some_and(|metadata| metadata.is_dir()))
+}
+
 /// The files below a folder that are not part of the model.
-pub(super) fn find_foreign_files(path: &Path, folder: &ModelFolder) -> Result<BTreeSet<PathBuf>> {
+pub(super) fn find_foreign_files(root: &Path, folder: &ModelFolder) -> Result<BTreeSet<PathBuf>> {
+    let confined = ConfinedFolder::new(root);
     let mut strangers = BTreeSet::new();
-    let mut open = vec![path.to_owned()];
+    let mut open = vec![folder.path.clone()];
     while let Some(next) = open.pop() {
-        for entry in fs::read_dir(&next).map_err(disk_error(&next))? {
-            let entry = entry.map_err(disk_error(&next))?;
-            let own = entry.path();
-            if entry.file_type().map_err(disk_error(&own))?.is_dir() {
-                open.push(own);
+        let names = confined.list_names(&next).map_err(disk_error(&root.join(&next)))?;
+        for path in names.into_iter().map(|name| next.join(name)) {
+            // A link is not followed, and so is no folder.
+            if confined.read_metadata(&path).is_ok_and(|metadata| metadata.is_dir()) {
+                open.push(path);
                 continue;
             }
-            let is_known = own.strip_prefix(path).is_ok_and(|relative| {
+            let is_known = path.strip_prefix(&folder.path).is_ok_and(|relative| {
                 folder.files.contains_key(relative) || folder.links.contains_key(relative)
             });
             if !is_known {
-                strangers.insert(own);
+                strangers.insert(root.join(path));
             }
         }
     }
     Ok(strangers)
 }
 
-/// A folder of models. Errors have the path of the file.
+/// A folder of models. Others may write in it, so no link in it is followed. Errors have the path of the
+/// file.
 impl ModelStorage for Path {
     fn display_path(&self, path: &Path) -> PathBuf {
         self.join(path)
@@ -79,9 +90,8 @@ impl ModelStorage for Path {
 
     fn file_stat(&self, path: &Path) -> Result<Option<FileStat>> {
         let whole = self.join(path);
-        let Some(metadata) = none_if_missing(fs::metadata(&whole), &whole)? else {
-            return Ok(None);
-        };
+        let metadata = ConfinedFolder::new(self).read_metadata(path);
+        let Some(metadata) = none_if_missing(metadata, &whole)? else { return Ok(None) };
         let time = metadata.modified().map_err(disk_error(&whole))?;
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
         let modified = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
@@ -89,40 +99,37 @@ impl ModelStorage for Path {
     }
 
     fn digest_file(&self, path: &Path, advance: &mut dyn FnMut(u64)) -> Result<Digest> {
-        hash_file(&self.join(path), advance)
+        let whole = self.join(path);
+        let file = ConfinedFolder::new(self).open_file(path).map_err(disk_error(&whole))?;
+        hash_file(file, &whole, advance)
     }
 
     fn link_target(&self, path: &Path) -> Result<Option<PathBuf>> {
         // A plain file where a link should be is an error of the system's (EINVAL): here it is no link.
-        Ok(fs::read_link(self.join(path)).ok())
+        Ok(ConfinedFolder::new(self).read_link(path).ok())
     }
 
     fn read_file(&self, path: &Path) -> Result<Option<Vec<u8>>> {
         let whole = self.join(path);
-        let Some(file) = none_if_missing(File::open(&whole), &whole)? else { return Ok(None) };
+        let opened = ConfinedFolder::new(self).open_file(path);
+        let Some(file) = none_if_missing(opened, &whole)? else { return Ok(None) };
         let mut bytes = Vec::new();
         file.take(LONGEST).read_to_end(&mut bytes).map_err(disk_error(&whole))?;
         Ok(Some(bytes))
     }
 
     fn list_files(&self, folder: &Path) -> Result<Vec<PathBuf>> {
-        let whole = self.join(folder);
-        let Some(entries) = none_if_missing(fs::read_dir(&whole), &whole)? else {
-            return Ok(vec![]);
-        };
-        let name = |entry: std::io::Result<fs::DirEntry>| {
-            Ok(folder.join(entry.map_err(disk_error(&whole))?.file_name()))
-        };
-        entries.map(name).collect()
+        let names = ConfinedFolder::new(self).list_names(folder);
+        let names = none_if_missing(names, &self.join(folder))?.unwrap_or_default();
+        Ok(names.into_iter().map(|name| folder.join(name)).collect())
     }
 
     fn write_file(&self, path: &Path, bytes: &[u8]) -> Result<()> {
-        super::small_file::put_small_file(self, &self.join(path), bytes)
+        super::small_file::put_small_file(&ConfinedFolder::new(self), path, bytes)
     }
 
     fn remove_file(&self, path: &Path) -> Result<()> {
-        let whole = self.join(path);
-        fs::remove_file(&whole).map_err(disk_error(&whole))
+        ConfinedFolder::new(self).remove_file(path).map_err(disk_error(&self.join(path)))
     }
 }
 
@@ -135,8 +142,7 @@ fn none_if_missing<T>(found: std::io::Result<T>, path: &Path) -> Result<Option<T
     }
 }
 
-fn hash_file(path: &Path, advance: &mut dyn FnMut(u64)) -> Result<Digest> {
-    let mut file = File::open(path).map_err(disk_error(path))?;
+fn hash_file(mut file: File, path: &Path, advance: &mut dyn FnMut(u64)) -> Result<Digest> {
     let mut hash = Sha256Hasher::new();
     let mut piece = vec![0; PIECE];
     loop {
@@ -153,6 +159,7 @@ fn hash_file(path: &Path, advance: &mut dyn FnMut(u64)) -> Result<Digest> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use std::collections::BTreeMap;
+    use std::fs;
 
     use store::hash::sha256;
     use types::site::ModelLayout;
@@ -191,6 +198,9 @@ mod tests {
         assert_eq!(state("y", make_content(b"good")), FileState::Missing);
         let of_its_length = FileContent { size: folder, ..make_content(b"good") };
         assert_eq!(state("folder", of_its_length), FileState::Wrong);
+        // A link with the right content behind it is still not the file.
+        std::os::unix::fs::symlink("x", root.path().join("link")).unwrap();
+        assert_eq!(state("link", make_content(b"good")), FileState::Wrong);
     }
 
     #[test]
@@ -210,19 +220,19 @@ mod tests {
     #[test]
     fn files_that_are_no_part_of_the_model_are_found_at_any_depth() {
         let root = tempfile::tempdir().unwrap();
-        fs::create_dir_all(root.path().join("a/b")).unwrap();
+        fs::create_dir_all(root.path().join("o/n/a/b")).unwrap();
         for path in ["known", "a/known", "a/b/strange"] {
-            fs::write(root.path().join(path), "").unwrap();
+            fs::write(root.path().join("o/n").join(path), "").unwrap();
         }
-        std::os::unix::fs::symlink("known", root.path().join("link")).unwrap();
+        std::os::unix::fs::symlink("known", root.path().join("o/n/link")).unwrap();
         let content = make_content(b"");
         let mut folder = ModelFolder {
-            path: PathBuf::new(),
+            path: PathBuf::from("o/n"),
             files: [("known".into(), content), ("a/known".into(), content)].into(),
             links: [("link".into(), "known".into())].into(),
             identity: FolderIdentity::Model,
         };
-        let strange = root.path().join("a/b/strange");
+        let strange = root.path().join("o/n/a/b/strange");
         assert_eq!(find_foreign_files(root.path(), &folder).unwrap(), [strange].into());
         folder.links.clear();
         assert_eq!(find_foreign_files(root.path(), &folder).unwrap().len(), 2);

@@ -134,10 +134,37 @@ impl ModelPlan {
         own.chain(folder)
     }
 
+    /// The same model without symbolic links: each is the file that it leads to.
+    #[must_use]
+    pub fn with_plain_files(&self) -> Self {
+        let mut plan = self.clone();
+        let Some(folder) = &mut plan.folder else { return plan };
+        for (path, to) in std::mem::take(&mut folder.links) {
+            let target = resolve_link(&folder.path.join(&path), &to);
+            if let Some(content) = self.contents.get(&target) {
+                folder.files.insert(path, *content);
+                plan.contents.remove(&target);
+            }
+        }
+        plan
+    }
+
     /// The size of all these files together, in bytes.
     pub fn size(&self) -> u64 {
         self.files().map(|(_, content)| content.size).sum()
     }
+}
+
+/// The path that a relative link leads to, by its text alone.
+pub(super) fn resolve_link(link: &Path, to: &Path) -> PathBuf {
+    let mut at = link.parent().map(PathBuf::from).unwrap_or_default();
+    for part in to.components() {
+        match part {
+            std::path::Component::ParentDir => drop(at.pop()),
+            part => at.push(part),
+        }
+    }
+    at
 }
 
 /// Plans the selected models of a source. That there are none is an error, unless models that do not
@@ -411,6 +438,14 @@ mod tests {
             let (_, size) = sizes.iter().find(|(name, _)| path == Path::new(name)).unwrap();
             assert_eq!(plan.contents[&blob].size, *size, "{}", path.display());
         }
+    }
+
+    #[test]
+    fn a_plan_without_links_has_the_files_that_they_lead_to() {
+        let source = make_source();
+        let links = plan_one(&source, &choose(ModelLayout::HfCache));
+        let choice = ModelSelection { files: Files::Plain, ..choose(ModelLayout::HfCache) };
+        assert_eq!(links.with_plain_files(), plan_one(&source, &choice));
     }
 
     #[test]

@@ -48,14 +48,14 @@ pub fn verify_models<P: ModelStorage + ?Sized>(
             checked.bad.push(DamagedFile { model: record.name.clone(), path, fault });
         };
         for (path, file) in &record.files {
-            match place.file_stat(path)? {
+            match place.file_stat(path) {
                 // A wrong length needs no reading.
-                Some(stat) if stat.size != file.size => {
+                Ok(Some(stat)) if stat.size != file.size => {
                     fault(path, format!("it has {} bytes instead of {}", stat.size, file.size));
                 }
                 // Always read, also when the time is the record's: a verification is made because disks
                 // fail silently.
-                Some(_) => {
+                Ok(Some(_)) => {
                     let actual =
                         place.digest_file(path, &mut |bytes| progress.advance_bytes(bytes))?;
                     checked.bytes += file.size;
@@ -63,7 +63,11 @@ pub fn verify_models<P: ModelStorage + ?Sized>(
                         fault(path, format!("its digest is {actual} instead of {}", file.digest));
                     }
                 }
-                None => fault(path, "it is missing".to_owned()),
+                Ok(None) => fault(path, "it is missing".to_owned()),
+                Err(error) if error.is_refused_link() => {
+                    fault(path, "a symbolic link is there or on the way to it".to_owned());
+                }
+                Err(error) => return Err(error),
             }
         }
         for (path, to) in &record.links {

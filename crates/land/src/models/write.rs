@@ -4,16 +4,18 @@
 //! Unfinished work is in `.gantry` of the same folder, so that one rename can show it: `parts` has
 //! files that are being written, `staged` the new revision of a folder that is there already.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
+use std::borrow::Cow;
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use serde::{Deserialize, Serialize};
 use store::Source;
-use store::hash::{Sha256Hasher, sha256};
+use store::confined::ConfinedFolder;
 use store::progress::Progress;
+use types::lock::Blob;
 use types::site::ModelLayout;
 
 use super::error::{Error, Result, disk_error};
@@ -22,9 +24,7 @@ use super::plan::{FileContent, FolderIdentity, ModelFolder, ModelPlan};
 use super::record::{ModelRecord, OWN};
 use super::small_file::{create_parent_folder, put_small_file};
 use super::storage::ModelStorage;
-
-/// Bytes that are read, hashed and written at a time.
-const PIECE: usize = 1 << 20;
+use crate::blob_file::{BlobFileWriter, PIECE};
 
 /// Files that are written at the same time. Hashing takes a core for each; more threads only make a
 /// disk seek.
@@ -43,6 +43,9 @@ pub enum ModelPutOutcome {
 /// Writes planned models of a source into a folder, which is made where it does not exist; one model
 /// after the other, so that the first can be used while the second is written. Refuses to begin when
 /// the disk has no room for all of them. Blocks until all is on the disk.
+///
+/// Others may write in the folder, so no link in it is followed. Where the file system has no symbolic
+/// links (exFAT, FAT, some shares), a Hugging Face cache gets plain files, which is noted.
 pub fn write_models(
     source: &dyn Source,
     root: &Path,
@@ -50,25 +53,29 @@ pub fn write_models(
     layout: ModelLayout,
     progress: &dyn Progress,
 ) -> Result<Vec<ModelPutOutcome>> {
-    fs::create_dir_all(root.join(OWN).join("parts")).map_err(disk_error(root))?;
+    let folder = ConfinedFolder::new(root);
+    let parts = Path::new(OWN).join("parts");
+    folder.create_folders(&parts).map_err(disk_error(&root.join(&parts)))?;
     // One process at a time: a second one waits, and then finds what the first one wrote.
-    let path = root.join(OWN).join("lock");
-    let lock = File::create(&path).map_err(disk_error(&path))?;
-    lock.lock().map_err(disk_error(&path))?;
+    let path = Path::new(OWN).join("lock");
+    let lock = folder.open_writable_file(&path).map_err(disk_error(&root.join(&path)))?;
+    lock.lock().map_err(disk_error(&root.join(&path)))?;
+    let plans = adapt_to_file_system(&folder, plans, progress)?;
     let records = ModelRecord::read_all(root)?;
     progress.expect_bytes(plans.iter().map(ModelPlan::size).sum());
     let mut puts = Vec::new();
     let mut needed = 0;
     let mut jobs = Vec::new();
-    for plan in plans {
+    for plan in &*plans {
         let job = FolderWriteJob::new(root, plan, &records, progress)?;
         needed += job.missing.iter().map(|(_, content)| content.size).sum::<u64>();
         jobs.push(job);
     }
     // Before the first byte: a disk that is full after an hour of copying helps nobody.
     store::space::ensure_free_space(root, needed)?;
+    let writer = BlobFileWriter { source, folder: &folder, parts: &parts, progress };
     for (plan, job) in plans.iter().zip(jobs) {
-        let put = job.run(source, root, plan, progress)?;
+        let put = job.run(&writer, plan)?;
         // The times are read now: whoever changes a file later changes its time, and it is hashed again.
         let modified = |path: &Path| Ok(root.file_stat(path)?.map_or(0, |stat| stat.modified));
         ModelRecord::from_plan(plan, layout, modified)?.write_superseding(root)?;
@@ -76,6 +83,54 @@ pub fn write_models(
         puts.push(put);
     }
     Ok(puts)
+}
+
+/// The plans as the folder's file system can hold them.
+fn adapt_to_file_system<'a>(
+    folder: &ConfinedFolder,
+    plans: &'a [ModelPlan],
+    progress: &dyn Progress,
+) -> Result<Cow<'a, [ModelPlan]>> {
+    let has_links = |plan: &ModelPlan| plan.folder.as_ref().is_some_and(|f| !f.links.is_empty());
+    if !plans.iter().any(has_links) || can_hold_links(folder)? {
+        return Ok(Cow::Borrowed(plans));
+    }
+    progress.add_note(&format!(
+        "the file system of {} has no symbolic links: models are written as plain files",
+        folder.path().display()
+    ));
+    Ok(Cow::Owned(plans.iter().map(ModelPlan::with_plain_files).collect()))
+}
+
+/// Whether the folder's file system has symbolic links: found out by making one.
+fn can_hold_links(folder: &ConfinedFolder) -> Result<bool> {
+    let probe = Path::new(OWN).join("parts").join("link-probe");
+    let shown = folder.path().join(&probe);
+    remove_if_there(folder, &probe)?;
+    match folder.create_link(&probe, Path::new("target")) {
+        Ok(()) => folder.remove_file(&probe).map(|()| true).map_err(disk_error(&shown)),
+        // EPERM is what the kernel has for file systems without links (symlink(2)); FUSE and network file
+        // systems have the others.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported
+            ) || error.raw_os_error() == Some(rustix::io::Errno::NOSYS.raw_os_error()) =>
+        {
+            Ok(false)
+        }
+        Err(cause) => Err(disk_error(&shown)(cause)),
+    }
+}
+
+/// Removes a file that a killed run may have left.
+fn remove_if_there(folder: &ConfinedFolder, path: &Path) -> Result<()> {
+    match folder.remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(disk_error(&folder.path().join(path))(error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The work for one model.
@@ -111,7 +166,7 @@ impl FolderWriteJob {
             job.add_unless_right(root, path.clone(), *content, records, progress)?;
         }
         let Some(folder) = &plan.folder else { return Ok(job) };
-        let is_there = root.join(&folder.path).is_dir();
+        let is_there = folder::is_folder(root, &folder.path)?;
         let is_ours = records.iter().any(|record| record.folder.as_ref() == Some(&folder.path));
         if is_there && !is_ours {
             check_unobstructed(root, folder)?;
@@ -168,24 +223,19 @@ impl FolderWriteJob {
     }
 
     /// Writes what is missing, then shows it: files, links, folder, pointers, in this order.
-    fn run(
-        self,
-        source: &dyn Source,
-        root: &Path,
-        plan: &ModelPlan,
-        progress: &dyn Progress,
-    ) -> Result<ModelPutOutcome> {
+    fn run(self, writer: &BlobFileWriter<'_>, plan: &ModelPlan) -> Result<ModelPutOutcome> {
+        let root = writer.folder;
         let mut put = if self.missing.is_empty() {
             ModelPutOutcome::Present
         } else {
             ModelPutOutcome::Written
         };
-        write_files(source, root, &self.missing, progress)?;
+        write_files(writer, &self.missing)?;
         if let Some(folder) = &plan.folder {
             let home = self.staged.as_ref().unwrap_or(&folder.path);
             if self.staged.is_some() {
                 for path in &self.kept {
-                    keep_file(&root.join(&folder.path).join(path), &root.join(home).join(path))?;
+                    keep_file(root, &folder.path.join(path), &home.join(path))?;
                 }
             }
             for (path, to) in &folder.links {
@@ -194,17 +244,17 @@ impl FolderWriteJob {
                 }
             }
             // On the disk before it gets its name: after a power cut, a folder that is there is complete.
-            sync_file_system(root)?;
+            sync_file_system(root.path())?;
             if let Some(staged) = &self.staged {
                 publish_folder(root, staged, &folder.path)?;
                 put = ModelPutOutcome::Written;
             }
         } else if put == ModelPutOutcome::Written {
-            sync_file_system(root)?;
+            sync_file_system(root.path())?;
         }
         for (path, bytes) in &plan.pointers {
-            if !has_content(&root.join(path), bytes) {
-                put_small_file(root, &root.join(path), bytes)?;
+            if !has_content(root.path(), path, bytes)? {
+                put_small_file(root, path, bytes)?;
                 put = ModelPutOutcome::Written;
             }
         }
@@ -217,7 +267,7 @@ fn check_unobstructed(root: &Path, folder: &ModelFolder) -> Result<()> {
     if folder.identity == FolderIdentity::Commit {
         return Ok(());
     }
-    match folder::find_foreign_files(&root.join(&folder.path), folder)?.into_iter().next() {
+    match folder::find_foreign_files(root, folder)?.into_iter().next() {
         Some(path) => Err(Error::InTheWay {
             path,
             reason: "it is not a file of the model, and Gantry did not make it".into(),
@@ -228,16 +278,11 @@ fn check_unobstructed(root: &Path, folder: &ModelFolder) -> Result<()> {
 
 /// Whether the folder has files that are not part of this revision.
 fn has_foreign_files(root: &Path, folder: &ModelFolder) -> Result<bool> {
-    Ok(!folder::find_foreign_files(&root.join(&folder.path), folder)?.is_empty())
+    Ok(!folder::find_foreign_files(root, folder)?.is_empty())
 }
 
 /// Writes files, several at the same time. After an error no further file is begun.
-fn write_files(
-    source: &dyn Source,
-    root: &Path,
-    files: &[(PathBuf, FileContent)],
-    progress: &dyn Progress,
-) -> Result<()> {
+fn write_files(writer: &BlobFileWriter<'_>, files: &[(PathBuf, FileContent)]) -> Result<()> {
     let queue = Mutex::new(files.iter());
     let failed: Mutex<Option<Error>> = Mutex::new(None);
     thread::scope(|scope| {
@@ -247,10 +292,10 @@ fn write_files(
                 while failed.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
                     let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
                     let Some((path, content)) = next else { return };
-                    if let Err(error) = put_file(source, root, path, *content, &mut piece, progress)
-                    {
+                    let blob = Blob { digest: content.digest, size: content.size };
+                    if let Err(error) = writer.write_file(path, blob, &mut piece) {
                         let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
-                        failed.get_or_insert(error);
+                        failed.get_or_insert(error.into());
                     }
                 }
             });
@@ -262,134 +307,67 @@ fn write_files(
     }
 }
 
-/// Writes one file: first as a part in `.gantry/parts`, resuming one that a killed run left, and under
-/// its name when the digest is right. A resumed part is read and hashed from its start, so that the
-/// digest is always that of what is on the disk.
-fn put_file(
-    source: &dyn Source,
-    root: &Path,
-    path: &Path,
-    content: FileContent,
-    piece: &mut [u8],
-    progress: &dyn Progress,
-) -> Result<()> {
-    // The path is in the name, too: two files may have the same content and be written at the same time.
-    let name = sha256(path.as_os_str().as_encoded_bytes()).short_hex();
-    let part = root.join(OWN).join("parts").join(format!("{}-{name}", content.digest.hex()));
-    let mut hash = Sha256Hasher::new();
-    let mut file = OpenOptions::new()
-        .create(true)
-        .read(true)
-        .append(true)
-        .open(&part)
-        .map_err(disk_error(&part))?;
-    let mut there = file.metadata().map_err(disk_error(&part))?.len();
-    // Longer than the file can be: not ours, or damaged.
-    if there > content.size {
-        file.set_len(0).map_err(disk_error(&part))?;
-        there = 0;
-    }
-    hash_existing_part(&mut file, there, &mut hash, piece).map_err(disk_error(&part))?;
-    progress.skip_bytes(there);
-    let mut reader = source.open_blob(&content.digest, there..content.size)?;
-    loop {
-        let read = reader.read(piece).map_err(|cause| {
-            Error::Source(store::Error::Read { what: content.digest.to_string(), cause })
-        })?;
-        if read == 0 {
-            break;
-        }
-        hash.update(&piece[..read]);
-        let written = store::disk::write_in_pieces(&mut file, &piece[..read]);
-        written
-            .map_err(|cause| store::space::write_error(&part, root, content.size - there, cause))?;
-        there += read as u64;
-        progress.advance_bytes(read as u64);
-    }
-    let actual = hash.finish();
-    if actual != content.digest {
-        // Nothing to resume from: the next run has to begin from the start.
-        fs::remove_file(&part).map_err(disk_error(&part))?;
-        return Err(store::Error::DigestMismatch { digest: content.digest, actual }.into());
-    }
-    let target = root.join(path);
-    create_parent_folder(&target)?;
-    fs::rename(&part, &target).map_err(disk_error(&target))
-}
-
-/// Hashes the `left` bytes that a part has already.
-fn hash_existing_part(
-    file: &mut File,
-    mut left: u64,
-    hash: &mut Sha256Hasher,
-    piece: &mut [u8],
-) -> io::Result<()> {
-    while left > 0 {
-        let most = usize::try_from(left).unwrap_or(usize::MAX).min(piece.len());
-        let read = file.read(&mut piece[..most])?;
-        if read == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        hash.update(&piece[..read]);
-        left -= read as u64;
-    }
-    Ok(())
-}
-
 /// Takes a file of the present folder into the new one: as a hard link, which costs nothing, or as a
 /// copy where the file system has none (some NFS and CIFS mounts).
-fn keep_file(old: &Path, new: &Path) -> Result<()> {
-    create_parent_folder(new)?;
-    match fs::hard_link(old, new) {
+fn keep_file(root: &ConfinedFolder, old: &Path, new: &Path) -> Result<()> {
+    create_parent_folder(root, new)?;
+    match root.link_file(old, new) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(_) => fs::copy(old, new).map(|_| ()).map_err(disk_error(new)),
+        Err(_) => copy_file(root, old, new).map_err(disk_error(&root.path().join(new))),
     }
 }
 
-/// Whether a small file has this content. A file of another length, perhaps a large one, is not read.
-fn has_content(path: &Path, bytes: &[u8]) -> bool {
-    let has_length = fs::metadata(path).is_ok_and(|file| file.len() == bytes.len() as u64);
-    has_length && fs::read(path).is_ok_and(|content| content == bytes)
+fn copy_file(root: &ConfinedFolder, old: &Path, new: &Path) -> io::Result<()> {
+    let mut copy = root.create_new_file(new)?;
+    io::copy(&mut root.open_file(old)?, &mut copy).map(|_| ())
+}
+
+/// Whether a small file has this content. A file of another length, perhaps a large one, is not read,
+/// and a link is not followed: it is replaced.
+fn has_content(root: &Path, path: &Path, bytes: &[u8]) -> Result<bool> {
+    let stat = match root.file_stat(path) {
+        Err(error) if error.is_refused_link() => return Ok(false),
+        stat => stat?,
+    };
+    let has_length = stat.is_some_and(|stat| stat.size == bytes.len() as u64);
+    Ok(has_length && root.read_file(path)?.is_some_and(|content| content == bytes))
 }
 
 /// Makes a symbolic link with this target, or replaces one that has another.
-fn put_link(root: &Path, path: &Path, to: &Path) -> Result<ModelPutOutcome> {
-    let target = root.join(path);
-    if fs::read_link(&target).is_ok_and(|old| old == to) {
+fn put_link(root: &ConfinedFolder, path: &Path, to: &Path) -> Result<ModelPutOutcome> {
+    if root.read_link(path).is_ok_and(|old| old == to) {
         return Ok(ModelPutOutcome::Present);
     }
-    create_parent_folder(&target)?;
+    create_parent_folder(root, path)?;
     // A link cannot be overwritten: a new one is made aside and renamed over the old.
-    let part = root.join(OWN).join("parts").join("link");
-    match fs::remove_file(&part) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            return Err(disk_error(&part)(error));
-        }
-        _ => {}
-    }
-    std::os::unix::fs::symlink(to, &part).map_err(disk_error(&target))?;
-    fs::rename(&part, &target).map_err(disk_error(&target))?;
+    let part = Path::new(OWN).join("parts").join("link");
+    remove_if_there(root, &part)?;
+    let shown = root.path().join(path);
+    root.create_link(&part, to).map_err(disk_error(&shown))?;
+    root.rename(&part, path).map_err(disk_error(&shown))?;
     Ok(ModelPutOutcome::Written)
 }
 
 /// Gives a staged folder its name, by one rename. What it replaces is removed afterwards.
-fn publish_folder(root: &Path, staged: &Path, path: &Path) -> Result<()> {
-    use rustix::fs::{CWD, RenameFlags, renameat_with};
-    let (staged, target) = (root.join(staged), root.join(path));
-    create_parent_folder(&target)?;
-    if !target.exists() {
-        return fs::rename(&staged, &target).map_err(disk_error(&target));
+fn publish_folder(root: &ConfinedFolder, staged: &Path, path: &Path) -> Result<()> {
+    let failed = |path: &Path| {
+        let shown = root.path().join(path);
+        move |cause| Error::Disk { path: shown, cause }
+    };
+    create_parent_folder(root, path)?;
+    if !folder::is_folder(root.path(), path)? {
+        return root.rename(staged, path).map_err(failed(path));
     }
     // renameat2 with RENAME_EXCHANGE (Linux 3.15) swaps two folders in one step.
-    if renameat_with(CWD, &staged, CWD, &target, RenameFlags::EXCHANGE).is_err() {
+    if root.exchange(staged, path).is_err() {
         // A file system without it (NFS): for an instant there is no folder of this name.
         let old = staged.with_extension("old");
-        fs::rename(&target, &old).map_err(disk_error(&target))?;
-        fs::rename(&staged, &target).map_err(disk_error(&target))?;
-        return fs::remove_dir_all(&old).map_err(disk_error(&old));
+        root.rename(path, &old).map_err(failed(path))?;
+        root.rename(staged, path).map_err(failed(path))?;
+        return root.remove_folder(&old).map_err(failed(&old));
     }
-    fs::remove_dir_all(&staged).map_err(disk_error(&staged))
+    root.remove_folder(staged).map_err(failed(staged))
 }
 
 /// Writes everything to the disk, before it becomes visible. One `syncfs` for the whole file system is
@@ -402,6 +380,9 @@ fn sync_file_system(root: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::fs;
+
+    use store::hash::sha256;
     use store::progress::SilentProgress;
 
     use super::super::test_source::{COMMIT, MemorySource};
@@ -503,10 +484,67 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir_all(root.path().join(OWN).join("parts")).unwrap();
         let (link, to) = (Path::new("a").join(COMMIT), Path::new("../blobs/x"));
-        let put = |to: &Path| put_link(root.path(), &link, to).unwrap();
+        let put = |to: &Path| put_link(&ConfinedFolder::new(root.path()), &link, to).unwrap();
         assert_eq!(put(Path::new("../blobs/old")), ModelPutOutcome::Written);
         assert_eq!(put(to), ModelPutOutcome::Written);
         assert_eq!(put(to), ModelPutOutcome::Present);
         assert_eq!(fs::read_link(root.path().join(&link)).unwrap(), to);
+    }
+
+    /// A file outside, and a folder of models in which somebody planted a link to it.
+    fn plant_link(path: &str) -> (tempfile::TempDir, tempfile::TempDir) {
+        let [outside, root] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        fs::write(outside.path().join("secret"), "theirs").unwrap();
+        let link = root.path().join(path);
+        fs::create_dir_all(link.parent().unwrap()).unwrap();
+        let is_folder = !path.contains('.') || path.ends_with("parts");
+        let to = if is_folder { outside.path().to_owned() } else { outside.path().join("secret") };
+        std::os::unix::fs::symlink(to, link).unwrap();
+        (outside, root)
+    }
+
+    #[test]
+    fn nothing_is_written_through_a_planted_link() {
+        let source = make_source('a', &[("x", b"xx")]);
+        let staged = format!(".gantry/staged/o--n--{}/x", "a".repeat(40));
+        let part = format!(
+            ".gantry/parts/{}-{}",
+            sha256(b"xx").hex(),
+            sha256(staged.as_bytes()).short_hex()
+        );
+        for path in ["o", "o/n", ".gantry/lock", ".gantry/parts", &part] {
+            let (outside, root) = plant_link(path);
+            let error = write_flat(root.path(), &source).unwrap_err().to_string();
+            assert!(error.contains("symbolic link"), "{path}: {error}");
+            let theirs: Vec<_> = fs::read_dir(outside.path()).unwrap().collect();
+            assert_eq!(theirs.len(), 1, "{path}");
+            assert_eq!(fs::read_to_string(outside.path().join("secret")).unwrap(), "theirs");
+        }
+    }
+
+    #[test]
+    fn a_planted_link_in_the_place_of_a_file_is_replaced_and_what_it_leads_to_stays() {
+        let mut source = make_source('a', &[("x", b"xx")]);
+        source.add_file("y.gguf", b"theirs");
+        let choice = ModelSelection {
+            files: types::site::CacheFileStyle::Plain,
+            ..ModelSelection::default()
+        };
+        let file = format!("models--o--n/snapshots/{}/x", "a".repeat(40));
+        for path in [file.as_str(), "models--o--n/refs/main"] {
+            let (outside, root) = plant_link(&format!("{path}.not"));
+            let link = root.path().join(path);
+            fs::create_dir_all(link.parent().unwrap()).unwrap();
+            fs::rename(root.path().join(format!("{path}.not")), &link).unwrap();
+            let plans = plan_models(&source, &choice).unwrap().plans;
+            write_models(&source, root.path(), &plans, ModelLayout::HfCache, &SilentProgress)
+                .unwrap();
+            assert!(!link.is_symlink(), "{path}");
+            assert_eq!(fs::read_to_string(outside.path().join("secret")).unwrap(), "theirs");
+        }
+        // A file of a name of its own is refused, since the link may be its owner's work.
+        let (_outside, root) = plant_link("y.gguf");
+        let error = write_flat(root.path(), &source).unwrap_err();
+        assert!(matches!(error, Error::InTheWay { .. }), "{error}");
     }
 }
