@@ -13,6 +13,7 @@ mod image_fs;
 mod imported_image;
 mod layout;
 mod lfs;
+mod linked_folder;
 mod ollama;
 mod tree;
 

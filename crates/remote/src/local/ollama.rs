@@ -51,9 +51,7 @@ pub fn import_model_from_ollama_folder(
     let mut wanted = Vec::with_capacity(blobs.len());
     for blob in blobs {
         let file = tree::join_paths(base, &format!("blobs/sha256-{}", blob.digest.hex()));
-        let size = std::fs::metadata(path.join(&file))
-            .map_err(|cause| Error::Read { what: folder.describe_path(&file), cause })?
-            .len();
+        let size = folder.file_size(&file)?;
         if size != blob.size {
             return Err(Error::Damaged {
                 what: folder.describe_path(&file),

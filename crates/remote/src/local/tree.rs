@@ -2,7 +2,6 @@
 //! image's file system. Both implement one trait, so that caches and plain folders are read by the
 //! same code.
 
-use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::PathBuf;
 
@@ -13,6 +12,7 @@ use types::lock::LockedModelFile;
 use types::{Digest, GitId};
 
 use super::imported_image::put_blob;
+use super::linked_folder::LinkedFolder;
 use crate::{Error, Result};
 
 /// Limit for the depth of folders; a deeper tree is taken for a loop of links.
@@ -21,7 +21,8 @@ const MAX_DEPTH: usize = 64;
 /// into a manifest (see [`crate::look_up_model`]).
 const MAX_FILES: usize = 100_000;
 
-/// A tree of files. Paths are relative to its root, with `/` between segments; links are followed.
+/// A tree of files. Paths are relative to its root, with `/` between segments; links inside of it are
+/// followed.
 pub(super) trait FileTree {
     /// A path's name in errors.
     fn describe_path(&self, path: &str) -> String;
@@ -209,62 +210,45 @@ impl<R: Read> Read for ModelFileReader<'_, R> {
 }
 
 /// A folder on this machine.
-pub(super) struct DiskFolder {
-    root: PathBuf,
-}
+pub(super) struct DiskFolder(LinkedFolder);
 
 impl DiskFolder {
     /// Opens a folder; fails when there is none at this path.
     pub(super) fn open(root: PathBuf) -> Result<Self> {
-        match fs::metadata(&root) {
-            Ok(metadata) if metadata.is_dir() => Ok(Self { root }),
-            Ok(_) => Err(Error::Read {
-                what: root.display().to_string(),
-                cause: io::ErrorKind::NotADirectory.into(),
-            }),
-            Err(cause) => Err(Error::Read { what: root.display().to_string(), cause }),
-        }
+        LinkedFolder::open(root).map(Self)
     }
 
-    fn path_on_disk(&self, path: &str) -> PathBuf {
-        if path.is_empty() { self.root.clone() } else { self.root.join(path) }
-    }
-
-    fn read_error(&self, path: &str) -> impl Fn(io::Error) -> Error {
-        let what = self.describe_path(path);
-        move |cause| Error::Read { what: what.clone(), cause }
+    /// The length of a file in bytes.
+    pub(super) fn file_size(&self, path: &str) -> Result<u64> {
+        let metadata = self.0.read_metadata(path)?;
+        let missing = || self.0.read_error(path)(io::ErrorKind::NotFound.into());
+        Ok(metadata.ok_or_else(missing)?.len())
     }
 }
 
 impl FileTree for DiskFolder {
     fn describe_path(&self, path: &str) -> String {
-        self.path_on_disk(path).display().to_string()
+        self.0.display_path(path).display().to_string()
     }
 
     fn list_folder(&self, folder: &str) -> Result<Option<Vec<FolderEntry>>> {
-        let path = self.path_on_disk(folder);
-        if !path.is_dir() {
-            return Ok(None);
-        }
-        let unreadable = self.read_error(folder);
-        let mut entries = Vec::new();
-        for entry in fs::read_dir(&path).map_err(&unreadable)? {
-            let entry = entry.map_err(&unreadable)?;
-            let Ok(name) = entry.file_name().into_string() else {
+        let Some(names) = self.0.list_names(folder)? else { return Ok(None) };
+        let mut entries = Vec::with_capacity(names.len());
+        for name in names {
+            let Ok(name) = name.into_string() else {
                 return Err(Error::Damaged {
-                    what: entry.path().display().to_string(),
-                    reason: "its name is not valid UTF-8; rename the file".into(),
+                    what: self.describe_path(folder),
+                    reason: "the name of a file in it is not valid UTF-8; rename the file".into(),
                 });
             };
-            let kind = match fs::metadata(entry.path()) {
-                Ok(metadata) if metadata.is_dir() => FolderEntryKind::Folder,
-                Ok(metadata) if metadata.is_file() => {
+            let kind = match self.0.read_metadata(&join_paths(folder, &name))? {
+                Some(metadata) if metadata.is_dir() => FolderEntryKind::Folder,
+                Some(metadata) if metadata.is_file() => {
                     FolderEntryKind::File { size: metadata.len() }
                 }
                 // A socket or device is not part of a model.
-                Ok(_) => continue,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => FolderEntryKind::Broken,
-                Err(cause) => return Err(unreadable(cause)),
+                Some(_) => continue,
+                None => FolderEntryKind::Broken,
             };
             entries.push(FolderEntry { name, kind });
         }
@@ -273,15 +257,13 @@ impl FileTree for DiskFolder {
     }
 
     fn read_document(&self, path: &str, most: u64) -> Result<Option<Vec<u8>>> {
-        let place = self.path_on_disk(path);
-        if !place.is_file() {
+        if !self.0.read_metadata(path)?.is_some_and(|metadata| metadata.is_file()) {
             return Ok(None);
         }
-        let unreadable = self.read_error(path);
-        let file = File::open(place).map_err(&unreadable)?;
+        let Some(file) = self.0.open_file(path)? else { return Ok(None) };
         let mut bytes = Vec::new();
         // One byte more than allowed: a file that is too long is noticed without its metadata.
-        file.take(most + 1).read_to_end(&mut bytes).map_err(&unreadable)?;
+        file.take(most + 1).read_to_end(&mut bytes).map_err(self.0.read_error(path))?;
         if bytes.len() as u64 > most {
             return Err(Error::TooLarge {
                 what: self.describe_path(path),
@@ -293,8 +275,7 @@ impl FileTree for DiskFolder {
     }
 
     fn real_path(&self, path: &str) -> Result<String> {
-        let real = fs::canonicalize(self.path_on_disk(path)).map_err(self.read_error(path))?;
-        Ok(real.to_string_lossy().into_owned())
+        Ok(self.0.real_path(path)?.to_string_lossy().into_owned())
     }
 
     fn import_files(
@@ -305,8 +286,10 @@ impl FileTree for DiskFolder {
     ) -> Result<Vec<ImportedFile>> {
         let mut taken = Vec::with_capacity(files.len());
         for wanted in files {
-            let unreadable = self.read_error(&wanted.path);
-            let file = File::open(self.path_on_disk(&wanted.path)).map_err(&unreadable)?;
+            let file = self
+                .0
+                .open_file(&wanted.path)?
+                .ok_or_else(|| self.0.read_error(&wanted.path)(io::ErrorKind::NotFound.into()))?;
             taken.push(import_file(
                 &self.describe_path(&wanted.path),
                 wanted,
