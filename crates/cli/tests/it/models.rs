@@ -216,20 +216,20 @@ fn a_file_is_pushed_under_its_own_name_and_what_does_not_fit_is_told() {
     // All of it is flat; the name is any that gantry.yaml knows, in any case of letters.
     let flat = tempfile::tempdir().unwrap();
     let only = ["--layout", "flat", "--model", "weights/qwen (q4).GGUF"];
-    push(&gantry, store.clone(), flat.path(), &only).assert_success();
+    push(&gantry, store, flat.path(), &only).assert_success();
     assert_eq!(fs::read_to_string(flat.path().join("Qwen (Q4).gguf")).unwrap(), "weights");
     assert!(!flat.path().join("own").exists());
-    push(&gantry, store.clone(), flat.path(), &["--layout", "flat"]).assert_success();
+    push(&gantry, store, flat.path(), &["--layout", "flat"]).assert_success();
     assert_eq!(fs::read_to_string(flat.path().join("own/Model/config.json")).unwrap(), "{}");
     gantry.run(["models", "verify", &text(flat.path())]).assert_success();
 
     // A Hugging Face cache holds no single file: told, and written is what fits.
     let cache = tempfile::tempdir().unwrap();
-    let run = push(&gantry, store.clone(), cache.path(), &[]).assert_success();
+    let run = push(&gantry, store, cache.path(), &[]).assert_success();
     assert!(run.stderr.contains("files.gantry/qwen-q4-gguf:"), "{}", run.stderr);
     assert!(run.stderr.contains("choose the layout flat"), "{}", run.stderr);
     assert!(cache.path().join("models--own--Model/refs/main").exists());
-    push(&gantry, store.clone(), cache.path(), &["--model", "HF:OWN/model"]).assert_success();
+    push(&gantry, store, cache.path(), &["--model", "HF:OWN/model"]).assert_success();
 
     // Somebody else's file of this name stays.
     let foreign = tempfile::tempdir().unwrap();
