@@ -7,13 +7,14 @@
 //!
 //! The order for one root is: ask the sink whether the root is there already; else all blobs; then
 //! the manifests, each after what it refers to; the root's own manifest, with its name, last. So a
-//! name never shows an image whose blobs are missing, also after a kill.
+//! name never shows an image whose blobs are missing, also after a kill. A target that writes many
+//! names at once (a folder) writes the last ones at the end.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use futures::stream::{FuturesUnordered, StreamExt};
+use futures::stream::{self, FuturesUnordered, StreamExt};
 use serde::Serialize;
 use store::progress::Progress;
 use store::{PutResult, Sink, Source, TransferCallback};
@@ -35,6 +36,10 @@ impl Default for LoadOptions {
         Self { concurrency: 4 }
     }
 }
+
+/// How many roots are under way for each blob that is moved at the same time. Most of the time roots
+/// wait for each other's blobs or for answers; ten thousand at once would only take memory.
+const ROOTS_PER_TRANSFER: usize = 16;
 
 /// The result of a load: what is at the target now, and what failed.
 #[derive(Debug, Default)]
@@ -143,8 +148,7 @@ pub async fn load_roots<S: Sink>(
     // By digest, so that a blob of several roots counts once.
     load.progress.expect_bytes(expected.values().sum());
 
-    let mut running: FuturesUnordered<_> = ready
-        .into_iter()
+    let mut running = stream::iter(ready)
         .map(|(order, root, closure)| {
             let load = Arc::clone(&load);
             async move {
@@ -152,7 +156,7 @@ pub async fn load_roots<S: Sink>(
                 (order, root, closure, outcome)
             }
         })
-        .collect();
+        .buffer_unordered(options.concurrency.max(1) * ROOTS_PER_TRANSFER);
     let mut landed = Vec::new();
     while let Some((order, root, closure, outcome)) = running.next().await {
         match outcome {
@@ -166,6 +170,14 @@ pub async fn load_roots<S: Sink>(
                 load.progress.add_note(&format!("{}: {}", root.name, cause.error));
                 report.failed.push(FailedRoot { root, cause });
             }
+        }
+    }
+    if let Err(error) = load.sink.flush_names().await {
+        let cause = FailureCause::from_error(&error);
+        load.progress.add_note(&cause.error);
+        // Those that were there before have their names; of the others it is not known.
+        for (_, lost) in landed.extract_if(.., |(_, root)| root.outcome == LoadOutcome::Loaded) {
+            report.failed.push(FailedRoot { root: lost.root, cause: cause.clone() });
         }
     }
     // Roots finish in any order; report and receipt keep that of the input.

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use types::Digest;
 
-use crate::folder::{TEMPORARY, readable_by_all};
+use crate::folder::{PARTIALS, blob_file};
 use crate::hash::{self, Sha256Hasher};
 use crate::{Error, Result, Store, WriteStart, disk, reflink, space};
 
@@ -34,8 +34,8 @@ impl Store {
         let path = path.as_ref();
         let failed = |cause| Error::Read { what: path.display().to_string(), cause };
         let mut source = File::open(path).map_err(failed)?;
-        let _session = self.open_session()?;
-        let mut target = self.create_temporary_file()?;
+        let _session = self.keep_session()?;
+        let mut target = self.create_blob_file()?;
         if reflink::clone_file(&source, target.as_file()).is_ok() {
             // What is hashed is the clone: the source may still change.
             let (digest, size) = copy_and_hash(target.as_file_mut(), |_| Ok(()), failed)?;
@@ -48,8 +48,8 @@ impl Store {
 
     /// Adds everything that the reader returns until its end; the digest and length of it.
     pub fn add_reader(&self, mut reader: impl Read) -> Result<(Digest, u64)> {
-        let _session = self.open_session()?;
-        let target = self.create_temporary_file()?;
+        let _session = self.keep_session()?;
+        let target = self.create_blob_file()?;
         self.add_stream(target, &mut reader, |cause| Error::Read {
             what: "the input".into(),
             cause,
@@ -74,14 +74,10 @@ impl Store {
     }
 
     /// A file whose digest is not known yet; removed when dropped, unless it is kept.
-    fn create_temporary_file(&self) -> Result<tempfile::NamedTempFile> {
+    fn create_blob_file(&self) -> Result<tempfile::NamedTempFile> {
         self.make_folders()?;
-        let folder = self.partials_path();
-        tempfile::Builder::new()
-            .prefix(TEMPORARY)
-            .permissions(readable_by_all())
-            .tempfile_in(&folder)
-            .map_err(|cause| space::write_error(&folder, self.path(), 0, cause))
+        self.create_temporary_file()
+            .map_err(|cause| space::write_error(&self.path().join(PARTIALS), self.path(), 0, cause))
     }
 
     fn keep_as_blob(
@@ -90,14 +86,12 @@ impl Store {
         digest: &Digest,
         size: u64,
     ) -> Result<()> {
-        // The same content again: the temporary file is removed, the blob's timestamp stays.
-        if self.holds_blob(digest, size)? {
+        // The same content again: the temporary file is removed.
+        if self.holds_fresh_blob(digest, size)? {
             return Ok(());
         }
-        let target = self.blob_path(digest);
-        file.persist(&target)
-            .map_err(|error| space::write_error(&target, self.path(), 0, error.error))?;
-        Ok(())
+        self.rename_temporary_file(file, blob_file(digest))
+            .map_err(|cause| space::write_error(&self.blob_path(digest), self.path(), 0, cause))
     }
 }
 

@@ -78,6 +78,8 @@ pub(crate) fn survey_root(source: &dyn Source, root: &Root) -> RootSurvey {
 struct ClosureWalk<'a> {
     source: &'a dyn Source,
     seen: HashSet<Digest>,
+    /// The digests of `closure.sparse`: a hostile index names a hundred thousand that are missing.
+    sparse: HashSet<Digest>,
     closure: RootClosure,
     problems: Vec<(Descriptor, Error)>,
     /// Whether the walk goes on after the first problem.
@@ -96,6 +98,7 @@ impl<'a> ClosureWalk<'a> {
         Self {
             source,
             seen: HashSet::new(),
+            sparse: HashSet::new(),
             closure: RootClosure::default(),
             problems: Vec::new(),
             goes_on: false,
@@ -126,7 +129,7 @@ impl<'a> ClosureWalk<'a> {
         match (self.source.blob_size(&digest)?, absence) {
             (None, AbsencePolicy::Sparse) => {
                 // Not marked as seen: another manifest may need it for certain.
-                if !self.closure.sparse.contains(descriptor) {
+                if self.sparse.insert(digest) {
                     self.closure.sparse.push(descriptor.clone());
                 }
                 return Ok(());

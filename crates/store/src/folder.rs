@@ -4,15 +4,19 @@
 //! a rename, so a reader sees a blob or an index either complete or not at all. The format is
 //! described in `docs/formats/store.md`.
 
-use std::fs;
-use std::io::{self, Write as _};
+use std::fs::{self, File, Metadata};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
 
 use types::{Descriptor, Digest};
 
+use crate::confined::ConfinedFolder;
+use crate::index_cache::IndexCache;
 use crate::layout::{self, LayoutIndex};
-use crate::lock::{ExclusiveLock, SharedSession, StoreSession};
+use crate::lock::{ExclusiveLock, SessionUse, SharedSession, StoreSession};
+use crate::pending::PendingRoots;
 use crate::{Error, Result, Source as _, space};
 
 /// An open store. Cheap to clone; all clones are the same store.
@@ -23,8 +27,11 @@ pub struct Store {
 
 #[derive(Debug)]
 struct StoreInner {
-    path: PathBuf,
+    /// Others may write to the folder, so no link in it is followed.
+    folder: ConfinedFolder,
     sessions: SharedSession,
+    index: IndexCache,
+    pending: PendingRoots,
     /// Set once the folders that writing needs exist: a fetch of ten thousand small files would
     /// otherwise ask the file system for them each time.
     folders: OnceLock<()>,
@@ -32,13 +39,26 @@ struct StoreInner {
 
 /// The folder of Gantry's own files in the layout (locks, partial blobs); other tools ignore it.
 const OWN: &str = "gantry";
+/// The folder of the blobs, below the store's.
+pub(crate) const BLOBS: &str = "blobs/sha256";
+/// The folder of partial blobs, below the store's.
+pub(crate) const PARTIALS: &str = "gantry/partial";
+/// The file that sessions and the garbage collection lock, below the store's folder.
+pub(crate) const SESSION_LOCK: &str = "gantry/lock";
+/// The file that a change of `index.json` locks, below the store's folder.
+const INDEX_LOCK: &str = "gantry/index.lock";
+/// The longest file `oci-layout` that is read; it has 30 bytes.
+const MAX_MARKER: u64 = 64 << 10;
+/// A blob that is found instead of written again gets a new time when its own is older than this.
+/// Its age counts in days, so that a run need not change the times of thousands of files.
+const FRESH: Duration = Duration::from_hours(24);
 
 impl Store {
     /// Opens the store in the folder; where there is no folder or an empty one, a store is created.
     /// A folder with other content is refused.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let store = Self::from_folder(path.as_ref());
-        if store.inner.path.join(layout::MARKER).exists() {
+        if store.path().join(layout::MARKER).exists() {
             return store.check_layout();
         }
         store.refuse_foreign_folder()?;
@@ -46,7 +66,7 @@ impl Store {
         let session = store.open_session()?;
         // Another process may be creating the same store: only one writes the empty index.
         let lock = store.lock_index()?;
-        if !store.inner.path.join(layout::INDEX).exists() {
+        if !store.path().join(layout::INDEX).exists() {
             store.replace_file(layout::INDEX, &LayoutIndex::empty().to_bytes())?;
         }
         // The marker last: a folder that has it is a complete store.
@@ -62,12 +82,20 @@ impl Store {
 
     /// The store's folder.
     pub fn path(&self) -> &Path {
-        &self.inner.path
+        self.inner.folder.path()
     }
 
-    /// Blocks garbage collection, by any process, for as long as the session lives.
+    /// Blocks garbage collection, by any process, for as long as the session lives. Whoever writes
+    /// opens one before it looks what is there. Writing opens one as well, which lives as long as the
+    /// store is open.
     pub fn open_session(&self) -> Result<StoreSession> {
-        self.inner.sessions.open_session(&self.own_path("lock"))
+        self.inner.sessions.open_session(&self.inner.folder, SESSION_LOCK, SessionUse::Write)
+    }
+
+    /// As [`Store::open_session`], for whoever only reads: in a layout that no Gantry has written to
+    /// nothing is created.
+    pub fn open_read_session(&self) -> Result<StoreSession> {
+        self.inner.sessions.open_session(&self.inner.folder, SESSION_LOCK, SessionUse::Read)
     }
 
     /// Whether the store has the blob with the descriptor's length. Only reads the file's metadata: the
@@ -78,16 +106,16 @@ impl Store {
 
     /// The path of the blob's file, whether it exists or not.
     pub fn blob_path(&self, digest: &Digest) -> PathBuf {
-        self.blobs_path().join(digest.hex())
+        self.path().join(BLOBS).join(digest.hex())
     }
 
     /// How many bytes of a blob an earlier writer left in its partial file.
     pub fn partial_size(&self, digest: &Digest) -> Result<u64> {
-        let path = self.partial_path(digest);
-        match fs::metadata(&path) {
+        let partial = partial_file(digest);
+        match self.folder().read_metadata(&partial) {
             Ok(metadata) => Ok(metadata.len()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
-            Err(cause) => Err(Error::Read { what: path.display().to_string(), cause }),
+            Err(cause) => Err(self.read_error(&partial, cause)),
         }
     }
 
@@ -108,31 +136,52 @@ impl Store {
     fn from_folder(path: &Path) -> Self {
         Self {
             inner: Arc::new(StoreInner {
-                path: path.to_owned(),
+                folder: ConfinedFolder::new(path),
                 sessions: SharedSession::default(),
+                index: IndexCache::default(),
+                pending: PendingRoots::default(),
                 folders: OnceLock::new(),
             }),
         }
     }
 
+    /// Whether this process has a session that it opened itself. The one that writing keeps ends here:
+    /// whoever asks has written what it wanted to write.
     pub(crate) fn has_session(&self) -> bool {
+        self.inner.sessions.release_kept();
         self.inner.sessions.is_held()
     }
 
-    pub(crate) fn blobs_path(&self) -> PathBuf {
-        self.inner.path.join("blobs").join("sha256")
+    /// Opens the session of a write, which then lives as long as the store is open.
+    pub(crate) fn keep_session(&self) -> Result<StoreSession> {
+        self.inner.sessions.keep_session(&self.inner.folder, SESSION_LOCK)
     }
 
-    pub(crate) fn partials_path(&self) -> PathBuf {
-        self.own_path("partial")
+    pub(crate) fn folder(&self) -> &ConfinedFolder {
+        &self.inner.folder
     }
 
-    pub(crate) fn partial_path(&self, digest: &Digest) -> PathBuf {
-        self.partials_path().join(digest.hex())
+    pub(crate) fn index_cache(&self) -> &IndexCache {
+        &self.inner.index
     }
 
-    pub(crate) fn own_path(&self, name: &str) -> PathBuf {
-        self.inner.path.join(OWN).join(name)
+    pub(crate) fn pending_roots(&self) -> &PendingRoots {
+        &self.inner.pending
+    }
+
+    pub(crate) fn read_error(&self, file: impl AsRef<Path>, cause: io::Error) -> Error {
+        Error::Read { what: self.path().join(file).display().to_string(), cause }
+    }
+
+    /// The metadata of a blob's file; `None` where there is none.
+    pub(crate) fn blob_metadata(&self, digest: &Digest) -> Result<Option<Metadata>> {
+        let file = blob_file(digest);
+        match self.folder().read_metadata(&file) {
+            // A folder or socket under a digest's name is not a blob.
+            Ok(metadata) => Ok(metadata.is_file().then_some(metadata)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(cause) => Err(self.read_error(&file, cause)),
+        }
     }
 
     /// The name of the store's folder, from which entries without a full name get theirs.
@@ -145,47 +194,96 @@ impl Store {
         Ok(self.blob_size(digest)? == Some(size))
     }
 
+    /// As [`Self::holds_blob`], for whoever would write the blob otherwise: its age begins again, so
+    /// that content which is brought again today is not collected tomorrow because it was written a
+    /// month ago.
+    pub(crate) fn holds_fresh_blob(&self, digest: &Digest, size: u64) -> Result<bool> {
+        let Some(metadata) = self.blob_metadata(digest)?.filter(|found| found.len() == size) else {
+            return Ok(false);
+        };
+        if file_age(&metadata).is_some_and(|age| age > FRESH) {
+            // Fails on read-only media, where nothing is collected either.
+            let _ = self.folder().touch_file(blob_file(digest));
+        }
+        Ok(true)
+    }
+
     /// Creates the folders that writing needs; a layout of another tool does not have all of them.
     pub(crate) fn make_folders(&self) -> Result<()> {
         if self.inner.folders.get().is_some() {
             return Ok(());
         }
-        for folder in [self.partials_path(), self.blobs_path()] {
-            fs::create_dir_all(&folder)
-                .map_err(|cause| space::write_error(&folder, self.path(), 0, cause))?;
+        for folder in [PARTIALS, BLOBS] {
+            self.folder().create_folders(folder).map_err(|cause| {
+                space::write_error(&self.path().join(folder), self.path(), 0, cause)
+            })?;
         }
         self.inner.folders.get_or_init(|| ());
         Ok(())
     }
 
     pub(crate) fn lock_index(&self) -> Result<ExclusiveLock> {
-        ExclusiveLock::acquire_lock(&self.own_path("index.lock"), || {})
+        ExclusiveLock::acquire_lock(self.folder(), INDEX_LOCK, || {})
+    }
+
+    /// A file whose final name is not known yet; removed when dropped, unless
+    /// [`Self::rename_temporary_file`] gives it one.
+    pub(crate) fn create_temporary_file(&self) -> io::Result<tempfile::NamedTempFile> {
+        // The library makes up the name; the file is created beneath the folder, with the permissions of
+        // other files: tempfile's own would hide blobs from other users of a shared store.
+        tempfile::Builder::new().prefix(TEMPORARY).make_in(self.path().join(PARTIALS), |path| {
+            self.folder()
+                .create_new_file(Path::new(PARTIALS).join(path.file_name().unwrap_or_default()))
+        })
+    }
+
+    pub(crate) fn rename_temporary_file(
+        &self,
+        file: tempfile::NamedTempFile,
+        target: impl AsRef<Path>,
+    ) -> io::Result<()> {
+        let name = file.path().file_name().unwrap_or_default();
+        self.folder().rename(Path::new(PARTIALS).join(name), target)?;
+        // Its name is gone, so there is nothing to remove any more.
+        let _ = file.into_temp_path().keep();
+        Ok(())
     }
 
     /// Replaces a file of the layout's top folder in one step. Written through to the disk: these
     /// files are few, and a power cut must not take all names away.
     pub(crate) fn replace_file(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        let target = self.inner.path.join(name);
+        let target = self.path().join(name);
         let failed = |cause| space::write_error(&target, self.path(), bytes.len() as u64, cause);
-        // In the store's own folder, since a rename cannot cross file systems.
-        let mut file = tempfile::Builder::new()
-            .prefix(TEMPORARY)
-            .permissions(readable_by_all())
-            .tempfile_in(self.partials_path())
-            .map_err(failed)?;
+        let mut file = self.create_temporary_file().map_err(failed)?;
         file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
-        file.persist(&target).map_err(|error| failed(error.error))?;
-        Ok(())
+        self.rename_temporary_file(file, name).map_err(failed)
+    }
+
+    /// Reads a document of the layout's top folder; `None` where there is none. One that is longer than
+    /// `most` is not a layout's.
+    pub(crate) fn read_document(&self, name: &str, most: u64) -> Result<Option<(File, Vec<u8>)>> {
+        let mut file = match self.folder().open_file(name) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(cause) => return Err(self.read_error(name, cause)),
+        };
+        let mut bytes = Vec::new();
+        // One byte more than allowed, to see that there is more. The length in the metadata would not
+        // do: a file that grows has another.
+        (&mut file)
+            .take(most + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|cause| self.read_error(name, cause))?;
+        if bytes.len() as u64 > most {
+            let most = types::ByteSize(most);
+            return Err(self.not_a_store_error(format!("its {name} is larger than {most}")));
+        }
+        Ok(Some((file, bytes)))
     }
 
     fn check_layout(self) -> Result<Self> {
-        let marker = self.inner.path.join(layout::MARKER);
-        let text = match fs::read(&marker) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(self.not_a_store_error(format!("it has no file {}", layout::MARKER)));
-            }
-            Err(cause) => return Err(Error::Read { what: marker.display().to_string(), cause }),
+        let Some((_, text)) = self.read_document(layout::MARKER, MAX_MARKER)? else {
+            return Err(self.not_a_store_error(format!("it has no file {}", layout::MARKER)));
         };
         // Only the version is read, so that additions of later versions do no harm.
         let version = serde_json::from_slice::<serde_json::Value>(&text)
@@ -215,7 +313,7 @@ impl Store {
         };
         // `gantry/` is created first, the marker last: with the one and without the other, a creation was
         // interrupted.
-        let is_ours = self.inner.path.join(OWN).is_dir();
+        let is_ours = self.path().join(OWN).is_dir();
         for entry in entries.flatten() {
             let name = entry.file_name();
             let ours = is_ours && [OWN, "blobs", layout::INDEX].iter().any(|own| name == **own);
@@ -239,11 +337,19 @@ impl Store {
 /// those that a killed process left.
 pub(crate) const TEMPORARY: &str = "tmp-";
 
-/// The usual permissions of a file, before the umask.
-pub(crate) fn readable_by_all() -> fs::Permissions {
-    use std::os::unix::fs::PermissionsExt as _;
-    // tempfile creates files with 0600, which would hide blobs from other users of a shared store.
-    fs::Permissions::from_mode(0o666)
+/// The path of a blob's file below the store's folder.
+pub(crate) fn blob_file(digest: &Digest) -> PathBuf {
+    Path::new(BLOBS).join(digest.hex())
+}
+
+/// The path of a blob's partial file below the store's folder.
+pub(crate) fn partial_file(digest: &Digest) -> PathBuf {
+    Path::new(PARTIALS).join(digest.hex())
+}
+
+/// How long ago a file was changed; `None` where its time is unreadable or in the future.
+pub(crate) fn file_age(metadata: &Metadata) -> Option<Duration> {
+    SystemTime::now().duration_since(metadata.modified().ok()?).ok()
 }
 
 #[cfg(test)]

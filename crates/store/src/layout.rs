@@ -2,16 +2,21 @@
 //! `index.json`. They are read as any tool wrote them, entries that Gantry does not understand are
 //! kept, and the same content is always written as the same bytes.
 
+use std::collections::HashSet;
+use std::sync::OnceLock;
+
 use serde::Deserialize as _;
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::{Map, Value, json};
-use types::{Cause, Descriptor, Digest, Reference, Root, annotation, media_type};
+use types::json::{MAX_JSON_NODES, parse_json};
+use types::{Descriptor, Digest, Reference, Root, annotation, media_type};
 
 /// The file that marks a folder as a layout.
 pub const MARKER: &str = "oci-layout";
 /// The file that lists what the layout holds.
 pub const INDEX: &str = "index.json";
 /// The largest `index.json` that is read, in bytes: about a hundred thousand roots. A hostile bundle
-/// or layout must not fill the memory.
+/// or layout must not fill the memory; see also [`MAX_JSON_NODES`].
 pub const MAX_INDEX: u64 = 64 << 20;
 /// The registry in the name of an entry that has no full name. Podman names images that were built on
 /// the machine in the same way.
@@ -34,6 +39,9 @@ pub fn index_bytes(roots: &[Root]) -> Vec<u8> {
 pub(crate) struct LayoutIndex {
     document: Map<String, Value>,
     entries: Vec<LayoutEntry>,
+    /// The names and digests of all entries, made when first asked for; the index does not change
+    /// afterwards.
+    named: OnceLock<HashSet<(Reference, Digest)>>,
 }
 
 /// One entry of `index.json`.
@@ -41,7 +49,7 @@ pub(crate) struct LayoutIndex {
 struct LayoutEntry {
     value: Value,
     /// The entry as a descriptor; `None` when its digest is not sha256.
-    descriptor: Option<Descriptor>,
+    descriptor: Option<Box<Descriptor>>,
 }
 
 impl LayoutIndex {
@@ -49,52 +57,61 @@ impl LayoutIndex {
         let mut document = Map::new();
         document.insert("schemaVersion".into(), json!(2));
         document.insert("mediaType".into(), json!(media_type::OCI_INDEX));
-        Self { document, entries: Vec::new() }
+        Self { document, entries: Vec::new(), named: OnceLock::new() }
     }
 
     /// Reads the document; `name` is what an error calls it.
     pub(crate) fn parse(name: &str, bytes: &[u8]) -> types::Result<Self> {
-        let error = |line: usize, column: usize, message: Cause| types::Error::Document {
+        let error = |message: &str| types::Error::Document {
             document: name.to_owned(),
-            line: line as u64,
-            column: column as u64,
-            message,
+            line: 0,
+            column: 0,
+            message: message.into(),
         };
-        let mut document: Map<String, Value> = serde_json::from_slice(bytes)
-            .map_err(|e| error(e.line(), e.column(), Cause::about("not a valid OCI index", e)))?;
+        let mut document: Map<String, Value> =
+            parse_json(name, "a valid OCI index", bytes, MAX_JSON_NODES)?;
         if document.get("schemaVersion") != Some(&json!(2)) {
-            return Err(error(0, 0, "not a valid OCI index: schemaVersion must be 2".into()));
+            return Err(error("not a valid OCI index: schemaVersion must be 2"));
         }
         let entries = match document.remove("manifests") {
             None | Some(Value::Null) => Vec::new(),
             Some(Value::Array(entries)) => entries,
             Some(_) => {
-                return Err(error(0, 0, "not a valid OCI index: manifests must be a list".into()));
+                return Err(error("not a valid OCI index: manifests must be a list"));
             }
         };
         let entries = entries
             .into_iter()
             .map(|value| {
                 // Not an error: an entry with another digest algorithm belongs to another tool and is kept.
-                let descriptor = Descriptor::deserialize(&value).ok();
+                let descriptor = Descriptor::deserialize(&value).ok().map(Box::new);
                 LayoutEntry { value, descriptor }
             })
             .collect();
-        Ok(Self { document, entries })
+        Ok(Self { document, entries, named: OnceLock::new() })
     }
 
     /// The document as text, its entries sorted by name, then digest.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        let mut entries: Vec<&Value> = self.entries.iter().map(|entry| &entry.value).collect();
-        entries.sort_by_key(|entry| sort_key(entry));
-        let mut document = self.document.clone();
-        document.insert("manifests".into(), entries.into_iter().cloned().collect());
         // Indented, so that people and diffs can read it; keys keep the order in which they were read.
-        format!("{:#}\n", Value::Object(document)).into_bytes()
+        // Values with string keys and a vector cannot fail to be written.
+        let mut bytes = serde_json::to_vec_pretty(self).unwrap_or_default();
+        bytes.push(b'\n');
+        bytes
+    }
+
+    /// Whether an entry of that name has the digest. `folder` as in [`Self::roots`].
+    pub(crate) fn names_digest(&self, name: &Reference, digest: Digest, folder: &str) -> bool {
+        let named = self.named.get_or_init(|| {
+            let roots = self.entries.iter().filter_map(|entry| entry.to_root(folder));
+            roots.map(|root| (root.name, root.descriptor.digest)).collect()
+        });
+        named.contains(&(name.clone(), digest))
     }
 
     /// Adds the roots; one of the same name is replaced.
     pub(crate) fn put_roots(&mut self, roots: &[Root]) {
+        self.named = OnceLock::new();
         let names: std::collections::BTreeSet<&Reference> =
             roots.iter().map(|root| &root.name).collect();
         // Entries with a bare tag stay: they have no full name that could be replaced.
@@ -105,13 +122,14 @@ impl LayoutIndex {
         self.entries.extend(last.into_values().map(|root| LayoutEntry {
             // A descriptor has string keys only: this cannot fail, and null is skipped below.
             value: serde_json::to_value(&root.descriptor).unwrap_or_default(),
-            descriptor: Some(root.descriptor.clone()),
+            descriptor: Some(Box::new(root.descriptor.clone())),
         }));
     }
 
     /// Removes the entries of that name and returns whether there was one. `folder` as in
     /// [`Self::roots`].
     pub(crate) fn remove_root(&mut self, name: &Reference, folder: &str) -> bool {
+        self.named = OnceLock::new();
         let before = self.entries.len();
         self.entries.retain(|entry| entry.to_root(folder).is_none_or(|root| root.name != *name));
         self.entries.len() < before
@@ -139,16 +157,29 @@ impl LayoutIndex {
     }
 }
 
+impl Serialize for LayoutIndex {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut entries: Vec<&Value> = self.entries.iter().map(|entry| &entry.value).collect();
+        entries.sort_by_cached_key(|entry| sort_key(entry));
+        let mut map = serializer.serialize_map(Some(self.document.len() + 1))?;
+        for (key, value) in &self.document {
+            map.serialize_entry(key, value)?;
+        }
+        map.serialize_entry("manifests", &entries)?;
+        map.end()
+    }
+}
+
 // === impl Entry ===
 
 impl LayoutEntry {
     /// The full name that the entry carries.
     fn full_name(&self) -> Option<Reference> {
-        Some(Root::from_descriptor(self.descriptor.as_ref()?)?.name)
+        Some(Root::from_descriptor(self.descriptor.as_deref()?)?.name)
     }
 
     fn to_root(&self, folder: &str) -> Option<Root> {
-        let descriptor = self.descriptor.as_ref()?;
+        let descriptor = self.descriptor.as_deref()?;
         Root::from_descriptor(descriptor).or_else(|| {
             let name = local_name(descriptor, folder)?;
             Some(Root {

@@ -1,19 +1,18 @@
 //! The names of roots in a store: reading and changing `index.json`.
 
-use std::fs::File;
-use std::io::{self, Read as _};
-use std::path::PathBuf;
+use std::io;
+use std::sync::Arc;
 
-use types::{Reference, Root};
+use types::{Digest, Reference, Root};
 
 use crate::layout::{self, LayoutIndex};
-use crate::{Error, Result, Store, find_closure};
+use crate::{Error, FileStamp, Result, Store, find_closure};
 
 impl Store {
     /// Gives the roots their names; another root that had the name loses it. All of them become visible
     /// in one step. The store must have every blob that they need (see [`find_closure`]).
     pub fn publish_roots(&self, roots: &[Root]) -> Result<()> {
-        let _session = self.open_session()?;
+        let _session = self.keep_session()?;
         for root in roots {
             find_closure(self, root)?;
         }
@@ -45,55 +44,55 @@ impl Store {
     pub fn roots(&self) -> Result<Vec<Root>> {
         Ok(self.read_index()?.roots(&self.folder_name()))
     }
+
+    /// Whether the store has the name, with this digest.
+    pub fn names_root(&self, name: &Reference, digest: Digest) -> Result<bool> {
+        Ok(self.read_index()?.names_digest(name, digest, &self.folder_name()))
+    }
 }
 
 // === inside the crate ===
 
 impl Store {
-    pub(crate) fn read_index(&self) -> Result<LayoutIndex> {
-        match self.read_index_bytes()? {
-            Some(bytes) => {
-                Ok(LayoutIndex::parse(&self.index_path().display().to_string(), &bytes)?)
+    pub(crate) fn read_index(&self) -> Result<Arc<LayoutIndex>> {
+        // A layout without an index is empty: its creation was interrupted.
+        let empty = || Ok(Arc::new(LayoutIndex::empty()));
+        match self.folder().read_metadata(layout::INDEX) {
+            Ok(metadata) => {
+                if let Some(index) =
+                    self.index_cache().find_index(&FileStamp::from_metadata(&metadata))
+                {
+                    return Ok(index);
+                }
             }
-            // A layout without an index is empty: its creation was interrupted.
-            None => Ok(LayoutIndex::empty()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return empty(),
+            Err(cause) => return Err(self.read_error(layout::INDEX, cause)),
         }
-    }
-
-    fn index_path(&self) -> PathBuf {
-        self.path().join(layout::INDEX)
-    }
-
-    fn read_index_bytes(&self) -> Result<Option<Vec<u8>>> {
-        let path = self.index_path();
-        let failed = |cause| Error::Read { what: path.display().to_string(), cause };
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(cause) => return Err(failed(cause)),
+        let Some((file, bytes)) = self.read_document(layout::INDEX, layout::MAX_INDEX)? else {
+            return empty();
         };
-        let mut bytes = Vec::new();
-        // One byte more than allowed, to see that there is more. The length in the metadata would not
-        // do: a pipe or a file that grows has another.
-        file.take(layout::MAX_INDEX + 1).read_to_end(&mut bytes).map_err(failed)?;
-        if bytes.len() as u64 > layout::MAX_INDEX {
-            let most = types::ByteSize(layout::MAX_INDEX);
-            return Err(self.not_a_store_error(format!("its index.json is larger than {most}")));
-        }
-        Ok(Some(bytes))
+        let name = self.path().join(layout::INDEX).display().to_string();
+        let index = Arc::new(LayoutIndex::parse(&name, &bytes)?);
+        let metadata = file.metadata().map_err(|cause| self.read_error(layout::INDEX, cause))?;
+        self.index_cache().keep_index(&metadata, &index);
+        Ok(index)
     }
 
     /// Changes `index.json` in one step, with an exclusive lock among all processes.
-    fn change_index(&self, change: impl FnOnce(&mut LayoutIndex) -> Result<()>) -> Result<()> {
-        let _session = self.open_session()?;
+    pub(crate) fn change_index(
+        &self,
+        change: impl FnOnce(&mut LayoutIndex) -> Result<()>,
+    ) -> Result<()> {
+        let _session = self.keep_session()?;
         self.make_folders()?;
         let _lock = self.lock_index()?;
-        let mut index = self.read_index()?;
+        let mut index = Arc::unwrap_or_clone(self.read_index()?);
         change(&mut index)?;
         // An unchanged index is not written: every run of fetch and load publishes again what is there,
         // and each write is synced to the disk.
         let bytes = index.to_bytes();
-        if self.read_index_bytes()?.as_ref() == Some(&bytes) {
+        let there = self.read_document(layout::INDEX, layout::MAX_INDEX)?;
+        if there.is_some_and(|(_, there)| there == bytes) {
             return Ok(());
         }
         self.replace_file(layout::INDEX, &bytes)

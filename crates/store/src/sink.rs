@@ -20,7 +20,8 @@ pub type TransferCallback = Arc<dyn Fn(u64) + Send + Sync>;
 /// - `put_blob` and `put_manifest` verify the digest before the content is visible under it, and
 ///   are atomic: after a kill all of the content is there or none.
 /// - Putting what is already there is cheap, and says so ([`PutResult::Present`]).
-/// - `publish` makes the name visible in one step, after everything that it needs.
+/// - `publish_root` makes the name visible in one step, after everything that it needs, at the latest
+///   when `flush_names` returns.
 /// - Calls for different digests may run at once.
 pub trait Sink: Send + Sync + 'static {
     /// The implementation's own error; its message names the target and the next step.
@@ -58,6 +59,12 @@ pub trait Sink: Send + Sync + 'static {
         root: &Root,
         bytes: Vec<u8>,
     ) -> impl Future<Output = Result<(), Self::Error>> + Send;
+
+    /// Makes the names visible that [`Sink::publish_root`] has kept back, where the target writes many
+    /// at once. The caller calls it once, after the last root, also when some of them failed.
+    fn flush_names(&self) -> impl Future<Output = Result<(), Self::Error>> + Send {
+        async { Ok(()) }
+    }
 }
 
 /// What a put had to do.

@@ -24,10 +24,7 @@ impl Sink for Store {
     async fn holds_root(&self, root: &Root, needs: &RootClosure) -> Result<bool> {
         let (store, root, needs) = (self.clone(), root.clone(), needs.clone());
         run_on_thread(move |_| {
-            let is_named = store.roots()?.iter().any(|named| {
-                named.name == root.name && named.descriptor.digest == root.descriptor.digest
-            });
-            if !is_named {
+            if !store.names_root(&root.name, root.descriptor.digest)? {
                 return Ok(false);
             }
             for descriptor in needs.descriptors() {
@@ -92,13 +89,16 @@ impl Sink for Store {
         let (store, root) = (self.clone(), root.clone());
         run_on_thread(move |_| {
             check_digest(&root.descriptor.digest, &bytes)?;
-            // Over both steps: between them the manifest has no name yet and would be garbage.
-            let _session = store.open_session()?;
             // Mostly there already by `put_manifest`; a root's own manifest may come only here.
             store.put_bytes(&bytes)?;
-            store.publish_roots(&[root])
+            store.publish_root_soon(root)
         })
         .await
+    }
+
+    async fn flush_names(&self) -> Result<()> {
+        let store = self.clone();
+        run_on_thread(move |_| store.publish_pending_roots()).await
     }
 }
 

@@ -2,7 +2,6 @@
 //! content.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io::{self, Read as _};
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use types::{Digest, Reference};
 
 use crate::closure::survey_root;
-use crate::gc::remove_file;
+use crate::folder::blob_file;
 use crate::hash::Sha256Hasher;
 use crate::progress::Progress;
 use crate::{Error, Result, Store};
@@ -88,7 +87,10 @@ impl Store {
         threads: NonZeroUsize,
         progress: &dyn Progress,
     ) -> Result<StoreVerification> {
-        let _session = self.open_session()?;
+        let _session = match damage {
+            DamagePolicy::Remove => self.open_session()?,
+            DamagePolicy::Keep => self.open_read_session()?,
+        };
         let mut blobs = self.list_blobs()?;
         // The largest first, so that no thread ends with a large one while the others are idle.
         blobs.sort_by_key(|(digest, size)| (std::cmp::Reverse(*size), *digest));
@@ -119,7 +121,7 @@ impl Store {
         for (digest, fault) in faults {
             if damage == DamagePolicy::Remove {
                 // Only after the walk above, which reads manifests that may be among the damaged blobs.
-                remove_file(&self.blob_path(&digest))?;
+                self.remove_file(&blob_file(&digest))?;
             }
             let needed_by = needed_by.remove(&digest).unwrap_or_default().into_iter().collect();
             found.damaged.push(DamagedBlob { digest, fault, needed_by });
@@ -167,7 +169,7 @@ impl Store {
         buffer: &mut [u8],
         progress: &dyn Progress,
     ) -> io::Result<Digest> {
-        let mut file = File::open(self.blob_path(digest))?;
+        let mut file = self.folder().open_file(blob_file(digest))?;
         let mut hash = Sha256Hasher::new();
         loop {
             match file.read(buffer) {

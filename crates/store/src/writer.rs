@@ -4,12 +4,13 @@
 //! The partial is `gantry/partial/<hex>`. It outlives its writer, so the next run resumes where this
 //! one was interrupted, by whatever means.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use types::Digest;
 
+use crate::folder::{blob_file, partial_file};
 use crate::hash::Sha256Hasher;
 use crate::lock::StoreSession;
 use crate::{Error, Result, Store, disk, space};
@@ -39,6 +40,7 @@ pub struct Writer {
     store: Store,
     digest: Digest,
     size: u64,
+    /// The partial's path below the store's folder.
     partial: PathBuf,
     file: File,
     hash: Sha256Hasher,
@@ -83,20 +85,15 @@ impl Store {
         wait: WriterWait,
     ) -> Result<Option<WriteStart>> {
         // From here on, before anything is written: garbage collection must not see a partial as stale.
-        let session = self.open_session()?;
-        if self.holds_blob(digest, size)? {
+        let session = self.keep_session()?;
+        if self.holds_fresh_blob(digest, size)? {
             return Ok(Some(WriteStart::Present));
         }
         self.make_folders()?;
-        let partial = self.partial_path(digest);
-        let failed = |cause| space::write_error(&partial, self.path(), size, cause);
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&partial)
-            .map_err(failed)?;
+        let partial = partial_file(digest);
+        let failed =
+            |cause| space::write_error(&self.path().join(&partial), self.path(), size, cause);
+        let file = self.folder().open_writable_file(&partial).map_err(failed)?;
         match (file.try_lock(), wait) {
             (Ok(()), _) => {}
             (Err(TryLockError::WouldBlock), WriterWait::Yes) => file.lock().map_err(failed)?,
@@ -105,7 +102,7 @@ impl Store {
         }
         // Whoever had the lock may have renamed or removed the file in the meantime. Then the open file
         // is the blob itself, or has no name any more, and must not be written to.
-        if !is_same_file(&file, &partial).map_err(failed)? {
+        if !self.is_named(&file, &partial).map_err(failed)? {
             return Ok(if wait == WriterWait::Yes {
                 None
             } else {
@@ -114,7 +111,7 @@ impl Store {
         }
         // Again, now under the lock: the other writer may have committed just before.
         if self.holds_blob(digest, size)? {
-            std::fs::remove_file(&partial).map_err(failed)?;
+            self.folder().remove_file(&partial).map_err(failed)?;
             return Ok(Some(WriteStart::Present));
         }
         let mut writer = Writer {
@@ -133,6 +130,17 @@ impl Store {
         // Fails before the download begins rather than after hours of it.
         space::ensure_free_space(self.path(), size - writer.offset)?;
         Ok(Some(WriteStart::Writer(writer)))
+    }
+
+    /// Whether the path below the store's folder still names the open file, by device and inode.
+    fn is_named(&self, file: &File, path: &Path) -> io::Result<bool> {
+        use std::os::unix::fs::MetadataExt as _;
+        let open = file.metadata()?;
+        match self.folder().read_metadata(path) {
+            Ok(named) => Ok(open.dev() == named.dev() && open.ino() == named.ino()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -206,19 +214,24 @@ impl Writer {
         let actual = std::mem::take(&mut self.hash).finish();
         if actual != digest {
             // While this writer still has the lock, so that it is not the partial of another writer.
-            std::fs::remove_file(&self.partial).map_err(|cause| self.write_error(cause))?;
+            self.store
+                .folder()
+                .remove_file(&self.partial)
+                .map_err(|cause| self.write_error(cause))?;
             self.failed = true;
             return Err(Error::DigestMismatch { digest, actual });
         }
         // Without fsync: after a power cut a blob may be short, which the size check of the next fetch
         // finds. Syncing each blob costs a third of a fetch.
-        std::fs::rename(&self.partial, self.store.blob_path(&digest))
+        self.store
+            .folder()
+            .rename(&self.partial, blob_file(&digest))
             .map_err(|cause| self.write_error(cause))
     }
 
     /// Reads and hashes what an earlier writer left, so that the digest covers all bytes.
     fn resume_partial(&mut self) -> Result<()> {
-        let failed = |cause| Error::Read { what: self.partial.display().to_string(), cause };
+        let failed = |cause| self.store.read_error(&self.partial, cause);
         let there = self.file.metadata().map_err(failed)?.len();
         // More than the blob has: written for other content, or by another program.
         if there > self.size {
@@ -263,7 +276,8 @@ impl Writer {
     }
 
     fn write_error(&self, cause: io::Error) -> Error {
-        space::write_error(&self.partial, self.store.path(), self.size - self.offset, cause)
+        let partial = self.store.path().join(&self.partial);
+        space::write_error(&partial, self.store.path(), self.size - self.offset, cause)
     }
 }
 
@@ -273,16 +287,5 @@ impl Drop for Writer {
             // What cannot be written now is fetched again; a drop cannot return an error.
             let _ = self.flush_buffer();
         }
-    }
-}
-
-/// Whether the path still names the open file, by device and inode.
-fn is_same_file(file: &File, path: &Path) -> io::Result<bool> {
-    use std::os::unix::fs::MetadataExt as _;
-    let open = file.metadata()?;
-    match std::fs::metadata(path) {
-        Ok(named) => Ok(open.dev() == named.dev() && open.ino() == named.ino()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
     }
 }

@@ -158,9 +158,11 @@ pub async fn check_sink<S: Sink>(sink: &S, from: &Store) {
         assert!(!sink.holds_root(&root, &needs).await.unwrap(), "{} has no name yet", root.name);
         let bytes = read_blob(from, &root.descriptor.digest, Manifest::MAX_SIZE).unwrap();
         sink.publish_root(&root, bytes.clone()).await.unwrap();
+        sink.flush_names().await.unwrap();
         assert!(sink.holds_root(&root, &needs).await.unwrap(), "{} is there", root.name);
         // Again: publishing what is there must change nothing.
         sink.publish_root(&root, bytes).await.unwrap();
+        sink.flush_names().await.unwrap();
         assert!(sink.holds_root(&root, &needs).await.unwrap(), "{} is still there", root.name);
     }
 }

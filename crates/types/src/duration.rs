@@ -8,8 +8,9 @@ use std::time::Duration;
 use crate::{Error, Result};
 
 /// A length of time as Go and Kubernetes write it: `90s`, `1h30m`, `1.5h`, `500ms` (Go,
-/// `time.ParseDuration`). A whole number without a unit is a number of seconds, which Go does not
-/// accept. Never negative.
+/// `time.ParseDuration`). A whole number without a unit is a number of seconds, and `30d` are 30 days
+/// of 24 hours, as Prometheus has them; Go accepts neither. Written without both, so that what is
+/// passed on to programs in Go is read there. Never negative.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct GoDuration(pub Duration);
 
@@ -25,6 +26,8 @@ const UNITS: [(&str, u128); 8] = [
     ("μs", 1_000),
     ("ns", 1),
 ];
+/// The unit that is read and not written.
+const DAY: (&str, u128) = ("d", 24 * UNITS[0].1);
 /// The nanoseconds of a second.
 const SECOND: u128 = 1_000_000_000;
 /// The longest duration, as in Go: some 292 years.
@@ -78,8 +81,8 @@ fn sum_terms(text: &str) -> Option<u128> {
         let (number, behind) = rest.split_at(end);
         let end = behind.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(behind.len());
         let (unit, behind) = behind.split_at(end);
-        let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit)?;
-        all = all.checked_add(scale_number(number, *factor)?)?;
+        let (_, factor) = UNITS.into_iter().chain([DAY]).find(|(name, _)| *name == unit)?;
+        all = all.checked_add(scale_number(number, factor)?)?;
         rest = behind;
     }
     (!text.is_empty()).then_some(all)
@@ -133,6 +136,8 @@ mod tests {
         for (text, expected) in [
             ("90s", Duration::from_secs(90)),
             ("1h30m", Duration::from_mins(90)),
+            ("30d", Duration::from_hours(30 * 24)),
+            ("1d12h", Duration::from_hours(36)),
             ("1.5h", Duration::from_mins(90)),
             ("500ms", Duration::from_millis(500)),
             ("1m0.5s", Duration::from_millis(60_500)),

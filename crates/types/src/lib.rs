@@ -19,6 +19,7 @@ mod error;
 mod hub;
 
 pub mod input;
+pub mod json;
 pub mod lock;
 pub mod media_type;
 pub mod naming;

@@ -47,6 +47,9 @@ pub(crate) fn run(context: &CommandContext, args: &FetchArgs) -> Result<()> {
     let concurrency = args.concurrency.map(usize::from);
     let outcome =
         environment::run_online_with(context, meter.clone(), concurrency, async |world| {
+            // From before it is known what is missing until everything has its name: what is found in the
+            // store, restored and downloaded must all be there at the end.
+            let _session = world.store.open_session()?;
             let jobs = resolve::plan_fetch(world, &lock)?;
             // Blobs without a download address (from archives, caches and local charts) were stored by
             // `gantry lock`. If they are gone from the store, they are read again from their local source.

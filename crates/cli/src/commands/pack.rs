@@ -70,6 +70,8 @@ pub(crate) fn run(context: &CommandContext, args: &PackArgs) -> Result<()> {
         return Err(CommandError::usage_error("there is no store yet")
             .with_hint("create one with: gantry fetch"));
     };
+    // `store gc` must not remove what is packed while hours of writing pass.
+    let _session = store.open_read_session()?;
     // A version derived from the lock gives the same file names for the same content, which lets an
     // interrupted pack find its finished files again.
     let version = args

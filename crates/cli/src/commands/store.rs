@@ -1,14 +1,19 @@
 //! `gantry store`: lists, verifies and cleans up the local store.
 
 use std::num::NonZeroUsize;
+use std::time::Duration;
 
 use serde::Serialize;
 use store::{DamagePolicy, GarbageMode};
-use types::{ByteSize, Reference};
+use types::{ByteSize, GoDuration, Reference};
 
 use crate::context::CommandContext;
 use crate::error::{CommandError, ErrorKind, Result};
 use crate::ui;
+use crate::value_parsers::duration_within;
+
+/// The longest `--older-than`: more is a typing error.
+const DECADE: Duration = Duration::from_hours(10 * 365 * 24);
 
 /// List, verify and clean up the local store.
 #[derive(clap::Subcommand)]
@@ -26,12 +31,22 @@ Examples:
         #[arg(long)]
         remove: bool,
     },
-    /// Delete blobs that nothing in the store needs, and partial downloads older than a week.
-    #[command(after_long_help = "Examples:\n  gantry store gc --dry-run\n  gantry store gc")]
+    /// Delete blobs that nothing in the store needs, and partial downloads.
+    ///
+    /// Blobs and partial downloads that are younger than 14 days are kept, so that a stopped fetch
+    /// resumes with everything that it had downloaded.
+    #[command(after_long_help = "\
+Examples:
+  gantry store gc --dry-run
+  gantry store gc
+  gantry store gc --older-than 0s     # free all space that can be freed")]
     Gc {
         /// Print what would be deleted, without deleting it.
         #[arg(long)]
         dry_run: bool,
+        /// Delete only what was not written or fetched for this long, such as 30d or 12h.
+        #[arg(long, value_name = "TIME", default_value = "14d", value_parser = duration_within(Duration::ZERO..=DECADE))]
+        older_than: Duration,
     },
     /// Remove images, charts, models or files by name; gantry store gc then frees their space.
     #[command(
@@ -55,7 +70,10 @@ pub(crate) fn run(context: &CommandContext, command: &StoreCommand) -> Result<()
     match command {
         StoreCommand::Ls => list_roots(context, &store),
         StoreCommand::Verify { remove } => verify_store(context, &store, *remove),
-        StoreCommand::Gc { dry_run } => collect_garbage(context, &store, *dry_run),
+        StoreCommand::Gc { dry_run, older_than } => {
+            let mode = if *dry_run { GarbageMode::DryRun } else { GarbageMode::Remove };
+            collect_garbage(context, &store, mode, *older_than)
+        }
         StoreCommand::Rm { names } => remove_roots(context, &store, names),
     }
 }
@@ -170,30 +188,82 @@ fn describe_broken_root(found: &store::BrokenRoot) -> String {
 pub(crate) struct GarbageSummary {
     #[serde(rename = "dryRun")]
     is_dry_run: bool,
+    /// What is younger than this many seconds was kept.
+    older_than_seconds: u64,
+    /// Blobs that nothing in the store needs.
     #[serde(rename = "blobCount")]
     blobs: usize,
+    blob_bytes: u64,
+    /// Partial downloads, and files that a killed process was adding.
     #[serde(rename = "partialCount")]
     partials: u64,
+    partial_bytes: u64,
+    /// The sum of both.
     bytes: u64,
+    /// Blobs that nothing needs and that are too young.
+    #[serde(rename = "keptBlobCount")]
+    kept_blobs: u64,
+    kept_blob_bytes: u64,
+    /// Partial downloads that are too young.
+    #[serde(rename = "keptPartialCount")]
+    kept_partials: u64,
+    kept_partial_bytes: u64,
 }
 
-fn collect_garbage(context: &CommandContext, store: &store::Store, dry_run: bool) -> Result<()> {
-    let mode = if dry_run { GarbageMode::DryRun } else { GarbageMode::Remove };
+fn collect_garbage(
+    context: &CommandContext,
+    store: &store::Store,
+    mode: GarbageMode,
+    older_than: Duration,
+) -> Result<()> {
     let meter = context.ui.start_progress("gc");
-    let collected = store.collect_garbage(mode, &*meter);
+    let collected = store.collect_garbage(mode, older_than, &*meter);
     meter.clear();
     let collected = collected?;
     let result = GarbageSummary {
-        is_dry_run: dry_run,
+        is_dry_run: mode == GarbageMode::DryRun,
+        older_than_seconds: older_than.as_secs(),
         blobs: collected.blobs.len(),
+        blob_bytes: collected.blob_bytes(),
         partials: collected.partials,
+        partial_bytes: collected.partial_bytes,
         bytes: collected.freed_bytes(),
+        kept_blobs: collected.recent_blobs,
+        kept_blob_bytes: collected.recent_blob_bytes,
+        kept_partials: collected.recent_partials,
+        kept_partial_bytes: collected.recent_partial_bytes,
     };
     context.ui.print_result(&result, |result| {
         let verb = if result.is_dry_run { "would be deleted" } else { "deleted" };
-        let bytes = ByteSize(result.bytes);
-        format!("blobs: {}, partial downloads: {} ({bytes}) {verb}", result.blobs, result.partials)
+        let mut text = format!(
+            "{verb}: {} blobs that nothing in the store needs ({}), {} partial downloads ({})\n",
+            result.blobs,
+            ByteSize(result.blob_bytes),
+            result.partials,
+            ByteSize(result.partial_bytes)
+        );
+        if result.kept_blobs + result.kept_partials > 0 {
+            text.push_str(&format!(
+                "kept: {} such blobs ({}) and {} partial downloads ({}) that are younger than {}; \
+                 delete them too with: gantry store gc --older-than 0s\n",
+                result.kept_blobs,
+                ByteSize(result.kept_blob_bytes),
+                result.kept_partials,
+                ByteSize(result.kept_partial_bytes),
+                describe_age(older_than)
+            ));
+        }
+        text
     })
+}
+
+/// A time in days where it is a whole number of them.
+fn describe_age(age: Duration) -> String {
+    const DAY: u64 = 24 * 60 * 60;
+    match age.as_secs() {
+        seconds if seconds >= DAY && seconds % DAY == 0 => format!("{} days", seconds / DAY),
+        _ => GoDuration(age).to_string(),
+    }
 }
 
 fn remove_roots(context: &CommandContext, store: &store::Store, names: &[Reference]) -> Result<()> {

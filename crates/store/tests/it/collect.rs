@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use crate::common::{blob, bytes, image, writer};
 use gantry_store::hash::sha256;
 use gantry_store::progress::{Progress, SilentProgress};
-use gantry_store::{BlobFault, DamagePolicy, Error, GarbageMode, Store};
+use gantry_store::{BlobFault, DEFAULT_GARBAGE_AGE, DamagePolicy, Error, GarbageMode, Store};
 
 const THREADS: NonZeroUsize = NonZeroUsize::new(3).unwrap();
 
@@ -84,9 +84,11 @@ fn garbage_goes_and_shared_layers_stay() {
     let mut garbage = [sha256(b"garbage"), goes.descriptor.digest];
     garbage.sort_unstable();
 
-    let planned = store.collect_garbage(GarbageMode::DryRun, &SilentProgress).unwrap();
+    let planned =
+        store.collect_garbage(GarbageMode::DryRun, Duration::ZERO, &SilentProgress).unwrap();
     assert!(store.blob_path(&garbage[0]).exists());
-    let collected = store.collect_garbage(GarbageMode::Remove, &SilentProgress).unwrap();
+    let collected =
+        store.collect_garbage(GarbageMode::Remove, Duration::ZERO, &SilentProgress).unwrap();
 
     assert_eq!(planned, collected);
     assert_eq!(collected.blobs.iter().map(|(digest, _)| *digest).collect::<Vec<_>>(), garbage);
@@ -103,17 +105,41 @@ fn fresh_partials_stay_for_the_next_fetch_and_stale_ones_go() {
     writer(&store, &fresh, 5).write(b"fre").unwrap();
     writer(&store, &stale, 5).write(b"stal").unwrap();
     let partials = store.path().join("gantry/partial");
-    let long_ago = SystemTime::now() - Duration::from_hours(8 * 24);
-    let file = fs::File::options().write(true).open(partials.join(stale.hex())).unwrap();
-    file.set_modified(long_ago).unwrap();
+    set_age(&partials.join(stale.hex()), Duration::from_hours(15 * 24));
     // What a process that was killed while it added a file leaves behind.
     fs::write(partials.join("tmp-x1y2z3"), "12").unwrap();
 
-    let collected = store.collect_garbage(GarbageMode::Remove, &SilentProgress).unwrap();
+    let collected =
+        store.collect_garbage(GarbageMode::Remove, DEFAULT_GARBAGE_AGE, &SilentProgress).unwrap();
 
     assert_eq!((collected.partials, collected.partial_bytes), (2, 6));
+    assert_eq!((collected.recent_partials, collected.recent_partial_bytes), (1, 3));
     assert_eq!(writer(&store, &fresh, 5).offset(), 3);
     assert_eq!(writer(&store, &stale, 5).offset(), 0);
+}
+
+#[test]
+fn what_nothing_needs_has_an_age_before_it_is_collected() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let [young, old, again] = [b"young", b"older", b"again"].map(|text| blob(&store, text).digest);
+    for digest in [&old, &again] {
+        set_age(&store.blob_path(digest), Duration::from_hours(15 * 24));
+    }
+    // Brought once more today, so it is as good as new.
+    store.put_bytes(b"again").unwrap();
+
+    let planned =
+        store.collect_garbage(GarbageMode::DryRun, DEFAULT_GARBAGE_AGE, &SilentProgress).unwrap();
+    let collected =
+        store.collect_garbage(GarbageMode::Remove, DEFAULT_GARBAGE_AGE, &SilentProgress).unwrap();
+
+    assert_eq!(planned, collected);
+    assert_eq!(collected.blobs, [(old, 5)]);
+    assert_eq!((collected.recent_blobs, collected.recent_bytes()), (2, 10));
+    assert!(store.blob_path(&young).exists() && store.blob_path(&again).exists());
+    let rest = store.collect_garbage(GarbageMode::Remove, Duration::ZERO, &SilentProgress).unwrap();
+    assert_eq!((rest.blobs.len(), rest.recent_blobs), (2, 0));
 }
 
 #[test]
@@ -124,13 +150,22 @@ fn nothing_is_collected_while_nobody_knows_what_a_root_needs() {
     store.publish_roots(std::slice::from_ref(&root)).unwrap();
     fs::remove_file(store.blob_path(&root.descriptor.digest)).unwrap();
 
-    let error =
-        store.collect_garbage(GarbageMode::Remove, &SilentProgress).unwrap_err().to_string();
+    let error = store
+        .collect_garbage(GarbageMode::Remove, Duration::ZERO, &SilentProgress)
+        .unwrap_err()
+        .to_string();
 
     assert!(error.contains("gantry store rm ghcr.io/a/b:1"), "{error}");
     assert!(store.blob_path(&sha256(b"layer")).exists());
     store.unpublish_roots(&[root.name]).unwrap();
-    assert_eq!(store.collect_garbage(GarbageMode::Remove, &SilentProgress).unwrap().blobs.len(), 2);
+    assert_eq!(
+        store
+            .collect_garbage(GarbageMode::Remove, Duration::ZERO, &SilentProgress)
+            .unwrap()
+            .blobs
+            .len(),
+        2
+    );
 }
 
 #[test]
@@ -143,20 +178,31 @@ fn garbage_collection_waits_for_the_sessions_of_others_and_says_so() {
     let counted = Counted::default();
 
     std::thread::scope(|scope| {
-        let gc = scope.spawn(|| store.collect_garbage(GarbageMode::Remove, &counted).unwrap());
+        let gc = scope.spawn(|| {
+            store.collect_garbage(GarbageMode::Remove, Duration::ZERO, &counted).unwrap()
+        });
         while counted.notes.lock().unwrap().is_empty() {
             std::thread::yield_now();
         }
         assert!(other.blob_path(&not_published_yet).exists());
         drop(session);
+        // What it wrote is safe as long as the other has its store open, whatever it does in between.
+        std::thread::sleep(Duration::from_millis(50));
+        assert!(!gc.is_finished() && other.blob_path(&not_published_yet).exists());
+        drop(other);
         assert_eq!(gc.join().unwrap().blobs.len(), 1);
     });
 
     let _session = store.open_session().unwrap();
     assert!(matches!(
-        store.collect_garbage(GarbageMode::Remove, &SilentProgress),
+        store.collect_garbage(GarbageMode::Remove, Duration::ZERO, &SilentProgress),
         Err(Error::InUse { .. })
     ));
+}
+
+fn set_age(file: &std::path::Path, age: Duration) {
+    let file = fs::File::options().write(true).open(file).unwrap();
+    file.set_modified(SystemTime::now() - age).unwrap();
 }
 
 /// Adds up the progress that is reported.

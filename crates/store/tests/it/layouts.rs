@@ -1,15 +1,22 @@
 //! `index.json`: stable where Gantry wrote it, respected where others did.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::collections::HashSet;
 use std::fs;
+use std::num::NonZeroUsize;
 #[cfg(target_os = "linux")]
 use std::path::Path;
+use std::time::Instant;
 
 use crate::common::image;
-use gantry_store::{Error, Source as _, Store, find_closure, layout};
+use gantry_store::hash::sha256;
+use gantry_store::progress::SilentProgress;
+use gantry_store::{
+    DamagePolicy, Error, Sink as _, Source as _, Store, find_closure, layout, read_blob,
+};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use types::Root;
+use types::{Manifest, Root};
 
 #[test]
 fn the_order_of_publishing_does_not_change_the_bytes() {
@@ -263,4 +270,90 @@ fn run(program: &str, flags: &[&str], paths: &[&Path]) -> bool {
 
 fn index_of(store: &Store) -> std::path::PathBuf {
     store.path().join("index.json")
+}
+
+/// Someone who can write to a store's folder must not be able to have other files read or written.
+#[test]
+fn a_link_that_somebody_planted_is_neither_read_nor_written_through() {
+    use std::os::unix::fs::symlink;
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    fs::write(&secret, "secret").unwrap();
+    let store = Store::open(folder.path().join("store")).unwrap();
+    let root = image(&store, "ghcr.io/a/b:1", &[b"layer!"]);
+    store.publish_roots(std::slice::from_ref(&root)).unwrap();
+    let layer = sha256(b"layer!");
+    fs::remove_file(store.blob_path(&layer)).unwrap();
+    symlink(&secret, store.blob_path(&layer)).unwrap();
+    let partial = sha256(b"secret, longer");
+    symlink(&secret, store.path().join("gantry/partial").join(partial.hex())).unwrap();
+
+    let read = store.open_blob(&layer, 0..6).err().unwrap().to_string();
+    let sized = store.blob_size(&layer).unwrap_err().to_string();
+    let written = store.open_writer(&partial, 14).unwrap_err().to_string();
+
+    for error in [read, sized, written] {
+        assert!(error.contains("is a symbolic link"), "{error}");
+    }
+    assert_eq!(fs::read_to_string(&secret).unwrap(), "secret");
+    let found = store.verify(DamagePolicy::Keep, NonZeroUsize::MIN, &SilentProgress).unwrap();
+    assert!(!found.is_intact());
+    // The folder of the blobs as a whole.
+    let moved = folder.path().join("elsewhere");
+    fs::rename(store.path().join("blobs"), &moved).unwrap();
+    symlink(&moved, store.path().join("blobs")).unwrap();
+    let error = store.put_bytes(b"new").unwrap_err().to_string();
+    assert!(error.contains("is a symbolic link"), "{error}");
+}
+
+/// 64 MiB of empty objects took 6.8 GB before their number was bounded.
+#[test]
+fn an_index_of_empty_objects_is_refused_before_it_takes_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let text = format!(r#"{{"schemaVersion":2,"manifests":[{}{{}}]}}"#, "{},".repeat(2_000_000));
+    fs::write(index_of(&store), text).unwrap();
+
+    let error = Store::open_existing(folder.path()).unwrap().roots().unwrap_err().to_string();
+
+    assert!(error.contains("more than 2000000 keys and values"), "{error}");
+}
+
+#[test]
+fn names_that_are_published_one_by_one_are_written_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let roots: Vec<Root> =
+        (0..200).map(|n| image(&store, &format!("ghcr.io/a/b:{n}"), &[b"layer"])).collect();
+    let before = Instant::now();
+    let mut versions = HashSet::new();
+
+    for root in &roots {
+        let bytes = read_blob(&store, &root.descriptor.digest, Manifest::MAX_SIZE).unwrap();
+        futures::executor::block_on(store.publish_root(root, bytes)).unwrap();
+        versions.insert(fs::metadata(index_of(&store)).unwrap().modified().unwrap());
+    }
+    futures::executor::block_on(store.flush_names()).unwrap();
+
+    let seconds = before.elapsed().as_secs() as usize;
+    assert!(versions.len() <= 2 + seconds, "the index was written {} times", versions.len());
+    // By another process that opens it now, and by this one, which had read it before.
+    for reader in [&store, &Store::open_existing(folder.path()).unwrap()] {
+        assert_eq!(reader.roots().unwrap().len(), 200);
+        assert!(reader.names_root(&roots[7].name, roots[7].descriptor.digest).unwrap());
+        assert!(!reader.names_root(&roots[7].name, sha256(b"another")).unwrap());
+    }
+}
+
+#[test]
+fn a_change_by_another_is_seen_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let other = Store::open_existing(folder.path()).unwrap();
+    // Names and contents of one length, so that only the times and the inode of the index tell.
+    for n in 100..200 {
+        let root = image(&other, &format!("ghcr.io/a/b:{}", n % 2), &[format!("{n}").as_bytes()]);
+        other.publish_roots(std::slice::from_ref(&root)).unwrap();
+        assert!(store.names_root(&root.name, root.descriptor.digest).unwrap(), "change {n}");
+    }
 }

@@ -6,6 +6,7 @@ use std::io::{BufRead as _, BufReader, Lines};
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 use crate::common::{bytes, image};
 use gantry_store::hash::sha256;
@@ -112,7 +113,7 @@ fn garbage_is_collected_while_others_work_and_nothing_that_is_needed_goes() {
     let mut collections = 0;
     for line in lines {
         if line.unwrap().starts_with("published") {
-            store.collect_garbage(GarbageMode::Remove, &SilentProgress).unwrap();
+            store.collect_garbage(GarbageMode::Remove, Duration::ZERO, &SilentProgress).unwrap();
             collections += 1;
         }
     }
