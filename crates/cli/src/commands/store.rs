@@ -50,7 +50,7 @@ Examples:
     },
     /// Remove images, charts, models or files by name; gantry store gc then frees their space.
     #[command(
-        after_long_help = "Examples:\n  gantry store rm docker.io/library/nginx:1.25 && gantry store gc"
+        after_long_help = "Examples:\n  gantry store rm docker.io/library/nginx:1.25 && gantry store gc --older-than 0s"
     )]
     Rm {
         /// The names, as gantry store ls lists them.

@@ -4,6 +4,7 @@
 mod buckets;
 mod carry;
 mod charts;
+mod collect;
 mod evidence;
 mod fetch;
 mod image;
