@@ -3,6 +3,7 @@
 
 use serde_json::Value;
 use types::Manifest;
+use types::json::{MAX_JSON_NODES, parse_json};
 use types::lock;
 use types::media_type::HELM_CONTENT;
 
@@ -27,7 +28,8 @@ pub(crate) fn gather_chart(
     };
     if let Some(config) = locked.manifest.config
         && let Some(bytes) = gathering.read_blob(&config.digest, &name)?
-        && let Ok(metadata) = serde_json::from_slice::<Value>(&bytes)
+        && let Ok(metadata) =
+            parse_json::<Value>(&name, "a chart's metadata", &bytes, MAX_JSON_NODES)
     {
         // `artifacthub.io/license` is Artifact Hub's annotation, `licenses` is Bitnami's.
         let said = ["artifacthub.io/license", "licenses", "license"];

@@ -1,7 +1,7 @@
 //! The gathering itself: the files and findings collected so far, and the source that their content
 //! is read from. `gather` makes one and hands it to `images`, `models` and `charts`.
 
-use serde_json::Value;
+use serde::Deserialize;
 use store::Source;
 use types::Digest;
 use types::lock::Lock;
@@ -119,10 +119,16 @@ impl Gatherer<'_> {
     }
 }
 
+/// What is read of a JSON report.
+#[derive(Deserialize)]
+struct JudgedReport {
+    verdict: String,
+}
+
 /// Reads the field `verdict` of a JSON report.
 fn read_verdict(bytes: &[u8]) -> Option<String> {
     const LONGEST: usize = 100;
-    let report: Value = serde_json::from_slice(bytes).ok()?;
-    let verdict = report.get("verdict")?.as_str()?;
+    // Of a report of any length only this field is kept.
+    let JudgedReport { verdict } = serde_json::from_slice(bytes).ok()?;
     Some(verdict.chars().take(LONGEST).collect())
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
+use types::json::{MAX_JSON_NODES, parse_json};
 use types::lock::{self, LockedAttachment};
 use types::{Digest, Manifest};
 
@@ -48,7 +49,11 @@ pub(crate) fn gather_image(
     let documents: BTreeSet<Digest> = documents.flatten().chain([locked.digest]).collect();
     for digest in documents {
         let Some(bytes) = gathering.read_blob(&digest, &name)? else { continue };
-        let Ok(document) = serde_json::from_slice::<Value>(&bytes) else { continue };
+        let Ok(document) =
+            parse_json::<Value>(&name, "a manifest or config", &bytes, MAX_JSON_NODES)
+        else {
+            continue;
+        };
         for pointer in ["/annotations", "/config/Labels"] {
             let Some(said) = document.pointer(pointer).and_then(Value::as_object) else { continue };
             let text = |key: &str| said.get(key).and_then(Value::as_str).map(truncate_text);

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
+use crate::json::{MAX_JSON_NODES, parse_json};
 use crate::{Digest, Error, Manifest, Result, annotation};
 
 /// How the manifests that an index lists compare with those that are carried.
@@ -56,7 +57,7 @@ pub fn rewrite_index(
         column: 0,
         message: cause.into(),
     };
-    let mut index: serde_json::Value = serde_json::from_slice(bytes).map_err(error)?;
+    let mut index: serde_json::Value = parse_json(name, "an image index", bytes, MAX_JSON_NODES)?;
     if let Some(manifests) = index.get_mut("manifests").and_then(|value| value.as_array_mut()) {
         manifests.retain(|manifest| {
             let digest = manifest.get("digest").and_then(|value| value.as_str());

@@ -6,6 +6,8 @@ mod bench;
 mod charts;
 mod dist;
 mod lint;
+#[expect(clippy::cast_precision_loss, reason = "numbers of images, for people")]
+mod scale;
 
 use std::process::ExitCode;
 
@@ -13,6 +15,8 @@ const USAGE: &str = "\
 usage: cargo xtask <task>
 
   bench [ROUNDS]   side by side with skopeo, crane and regctl; writes docs/explanation/benchmarks.md
+  scale [GANTRY [IMAGES]]
+                   every verb with 250 to 10,000 images; writes docs/explanation/scale.md
   charts           find, move and prove over real charts; writes docs/explanation/charts.md
   dist [OPTIONS]   the static binary that Gantry's image is made of, in target/dist:
                    --dev (quick to build, for tests), --target TRIPLE (another architecture)
@@ -24,6 +28,7 @@ fn main() -> ExitCode {
     let task = std::env::args().nth(1);
     let result = match task.as_deref() {
         Some("bench") => bench::run(std::env::args().nth(2).as_deref()),
+        Some("scale") => scale::run(&std::env::args().skip(2).collect::<Vec<_>>()),
         Some("charts") => charts::measure().map_err(Into::into),
         Some("dist") => dist::build(std::env::args().skip(2)),
         Some("floors") => lint::run_check("layers", std::iter::empty()),

@@ -2,8 +2,9 @@
 //! has, and where their archives are.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::Deserialize;
+use serde::de::{Deserialize, Deserializer, SeqAccess, Visitor};
 use types::Cause;
 use types::Digest;
 use url::Url;
@@ -12,7 +13,7 @@ use super::{version, yaml};
 use crate::{Error, Result};
 
 /// Limit for an index; Bitnami's, the largest known one, has about 25 MB.
-pub(super) const MAX_INDEX: u64 = 128 << 20;
+pub(super) const MAX_INDEX: u64 = 64 << 20;
 
 /// The parsed index of a repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,14 +23,60 @@ pub struct RepositoryIndex {
 }
 
 /// `index.yaml` as it is written; a chart without versions may be `null`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, serde::Deserialize)]
 struct IndexDocument {
     #[serde(default)]
-    entries: BTreeMap<String, Option<Vec<IndexEntry>>>,
+    entries: BTreeMap<String, ChartVersions>,
+}
+
+/// The versions of one chart; `null` is none. An entry without a version, which cannot be chosen, is
+/// not kept: a list of a million empty ones must not take the memory of a million charts.
+#[derive(Debug, Default)]
+struct ChartVersions(Vec<IndexEntry>);
+
+impl<'de> Deserialize<'de> for ChartVersions {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct VersionList;
+
+        impl<'de> Visitor<'de> for VersionList {
+            type Value = ChartVersions;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of versions")
+            }
+
+            fn visit_unit<E>(self) -> Result<ChartVersions, E> {
+                Ok(ChartVersions::default())
+            }
+
+            fn visit_none<E>(self) -> Result<ChartVersions, E> {
+                Ok(ChartVersions::default())
+            }
+
+            fn visit_some<D: Deserializer<'de>>(
+                self,
+                deserializer: D,
+            ) -> Result<ChartVersions, D::Error> {
+                deserializer.deserialize_seq(self)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<ChartVersions, A::Error> {
+                let mut versions = Vec::new();
+                while let Some(entry) = list.next_element::<IndexEntry>()? {
+                    if entry.version.is_some() {
+                        versions.push(entry);
+                    }
+                }
+                Ok(ChartVersions(versions))
+            }
+        }
+
+        deserializer.deserialize_option(VersionList)
+    }
 }
 
 /// One version of a chart in `index.yaml`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
 struct IndexEntry {
     #[serde(default)]
     version: Option<String>,
@@ -68,11 +115,8 @@ impl RepositoryIndex {
     pub fn parse(url: Url, bytes: &[u8]) -> Result<Self> {
         let document: IndexDocument =
             yaml::parse_yaml(&format!("index.yaml of {}", redact_url(&url)), bytes)?;
-        let entries = document
-            .entries
-            .into_iter()
-            .map(|(name, versions)| (name, versions.unwrap_or_default()))
-            .collect();
+        let entries =
+            document.entries.into_iter().map(|(name, versions)| (name, versions.0)).collect();
         Ok(Self { url, entries })
     }
 

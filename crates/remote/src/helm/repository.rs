@@ -109,7 +109,8 @@ impl ChartRepository {
         }
         let response = response.require_success().await.map_err(Error::from_net(what))?;
         let bytes = response.read_bytes(most).await.map_err(Error::from_net(what))?;
-        Ok(Some(bytes.to_vec()))
+        // Taken over, not copied: nobody else has these bytes.
+        Ok(Some(Vec::from(bytes)))
     }
 }
 

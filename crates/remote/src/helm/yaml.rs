@@ -7,7 +7,7 @@ use crate::{Error, Result};
 
 /// Limit for the nodes of one document, which bounds memory. The index of Bitnami's repository, the
 /// largest known document, has two million.
-const MAX_NODES: usize = 20_000_000;
+const MAX_NODES: usize = 5_000_000;
 
 /// Parses a document; `name` is its name in errors. As in helm, unknown keys are ignored, and the
 /// last one of duplicate keys counts.

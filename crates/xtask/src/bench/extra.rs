@@ -158,13 +158,11 @@ fn make_large_layout(folder: &Path) -> Result<(), Box<dyn Error>> {
 fn ready(ground: &Ground, path: &str, folder: &Path) -> Result<f64, Box<dyn Error>> {
     let mut times = Vec::new();
     for _ in 0..STARTS {
-        // A free port: it was given to us a moment ago.
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-        let script = format!("exec gantry serve {path} --listen 127.0.0.1:{port}");
+        let address = free_address()?;
+        let script = format!("exec gantry serve {path} --listen {address}");
         let mut command = ground.shell(&script, folder);
         let start = Instant::now();
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         while !is_ready(address) && start.elapsed() < START_DEADLINE {
             thread::sleep(START_POLL);
         }
@@ -177,7 +175,13 @@ fn ready(ground: &Ground, path: &str, folder: &Path) -> Result<f64, Box<dyn Erro
     Ok(median)
 }
 
-fn is_ready(address: SocketAddr) -> bool {
+/// A free address of this machine: it was given to us a moment ago.
+pub(crate) fn free_address() -> Result<SocketAddr, Box<dyn Error>> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}
+
+/// Whether a depot says that it is ready.
+pub(crate) fn is_ready(address: SocketAddr) -> bool {
     let Ok(mut stream) = TcpStream::connect(address) else { return false };
     let mut answer = String::new();
     stream

@@ -222,7 +222,8 @@ pub(super) fn temporary() -> Result<TempDir, Box<dyn Error>> {
     Ok(tempfile::tempdir_in(fs::canonicalize(FOLDER)?)?)
 }
 
-fn release_binary() -> Result<PathBuf, Box<dyn Error>> {
+/// Builds the optimised command, and where it is.
+pub(crate) fn release_binary() -> Result<PathBuf, Box<dyn Error>> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let built =
         Command::new(cargo).args(["build", "--release", "--package", "gantry-cli"]).status()?;

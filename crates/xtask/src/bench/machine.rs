@@ -7,18 +7,18 @@ use std::process::Command;
 use testkit::tools;
 
 /// The machine and the versions of all that took part.
-pub(super) struct Machine {
-    pub(super) processor: String,
-    pub(super) system: String,
-    pub(super) disk: String,
+pub(crate) struct Machine {
+    pub(crate) processor: String,
+    pub(crate) system: String,
+    pub(crate) disk: String,
     /// The load averages (1, 5, 15 minutes) before the first round.
-    pub(super) load: String,
-    pub(super) date: String,
-    pub(super) versions: Vec<(&'static str, String)>,
+    pub(crate) load: String,
+    pub(crate) date: String,
+    pub(crate) versions: Vec<(&'static str, String)>,
 }
 
 impl Machine {
-    pub(super) fn describe(gantry: &Path) -> Self {
+    pub(crate) fn describe(gantry: &Path) -> Self {
         let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
         let model = field("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown".into());
         let memory = field("/proc/meminfo", "MemTotal").unwrap_or_default();

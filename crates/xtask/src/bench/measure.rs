@@ -23,15 +23,15 @@ const WARM_CHUNK: usize = 64 << 10;
 
 /// What a command has used.
 #[derive(Debug, Clone, Copy, Default, serde::Serialize)]
-pub(super) struct Sample {
+pub(crate) struct Sample {
     /// Seconds from start to end.
-    pub(super) wall: f64,
+    pub(crate) wall: f64,
     /// Processor seconds, user and system, of the command and all that it started.
-    pub(super) cpu: f64,
+    pub(crate) cpu: f64,
     /// `ru_maxrss` of the largest process of the tree, in bytes.
-    pub(super) memory: f64,
+    pub(crate) memory: f64,
     /// Bytes on the disk at the peak, beyond those that were there before.
-    pub(super) disk: f64,
+    pub(crate) disk: f64,
 }
 
 /// Runs a command to its end. `watched` are the folders that it writes to.
@@ -42,11 +42,14 @@ pub(super) struct Sample {
 pub(super) fn measure(command: &mut Command, watched: &[&Path]) -> Result<Sample, Box<dyn Error>> {
     sync()?;
     warm()?;
-    measured(command, watched)
+    measure_command(command, watched)
 }
 
 /// As [`measure`], on a machine as it is.
-fn measured(command: &mut Command, watched: &[&Path]) -> Result<Sample, Box<dyn Error>> {
+pub(crate) fn measure_command(
+    command: &mut Command,
+    watched: &[&Path],
+) -> Result<Sample, Box<dyn Error>> {
     let log = tempfile::NamedTempFile::new()?;
     let before = disk(watched);
     let ended = AtomicBool::new(false);
@@ -159,9 +162,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         let script = format!("head -c 8000000 /dev/urandom > {}", file.display());
-        let sample = measured(Command::new("sh").args(["-c", &script]), &[folder.path()]).unwrap();
+        let sample =
+            measure_command(Command::new("sh").args(["-c", &script]), &[folder.path()]).unwrap();
         assert!(sample.disk >= 8e6, "{sample:?}");
         assert!(sample.wall > 0.0 && sample.memory > 0.0, "{sample:?}");
-        assert!(measured(&mut Command::new("false"), &[]).is_err());
+        assert!(measure_command(&mut Command::new("false"), &[]).is_err());
     }
 }

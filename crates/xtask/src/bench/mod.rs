@@ -9,10 +9,10 @@
 //! every tool the whole way in a fresh folder, to a fresh registry; the order moves on by one each
 //! round, and is turned every other round, so that nobody always has the tired machine.
 
-mod extra;
-mod ground;
-mod machine;
-mod measure;
+pub(crate) mod extra;
+pub(crate) mod ground;
+pub(crate) mod machine;
+pub(crate) mod measure;
 mod report;
 mod results;
 mod run;

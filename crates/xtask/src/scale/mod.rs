@@ -1,0 +1,93 @@
+//! `cargo xtask scale`: every verb that carries, with 250 to 10,000 small images, and how its time and
+//! memory grow from one number to the next. The result is `docs/explanation/scale.md`.
+//!
+//! ```text
+//!  synthetic images in a layout ──verbs──▶ time, memory ──▶ exponents ──▶ report
+//! ```
+//!
+//! An exponent of 1 is a straight line: twice the images, twice the time. What grows with the square
+//! of the number has 2, and shows here long before a user waits for it.
+
+mod images;
+mod report;
+mod verbs;
+
+use std::error::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::bench::machine::Machine;
+use crate::bench::measure::Sample;
+
+/// The numbers of images.
+const SIZES: [usize; 4] = [250, 1_000, 4_000, 10_000];
+/// The folder below which all is made: on the disk that is built on, never a tmpfs.
+const FOLDER: &str = "target/scale";
+
+/// One verb with one number of images.
+struct ScaleSample {
+    verb: &'static str,
+    images: usize,
+    used: Sample,
+}
+
+/// Measures and writes the report. The first argument is the binary, the second the largest number of
+/// images; without them the release build and 10,000.
+pub(crate) fn run(arguments: &[String]) -> Result<(), Box<dyn Error>> {
+    let gantry = match arguments.first() {
+        Some(path) => fs::canonicalize(path).map_err(|error| format!("{path}: {error}"))?,
+        None => crate::bench::ground::release_binary()?,
+    };
+    let most = match arguments.get(1) {
+        Some(text) => text.parse().map_err(|error| format!("{text}: {error}"))?,
+        None => usize::MAX,
+    };
+    let sizes: Vec<usize> = SIZES.into_iter().filter(|size| *size <= most).collect();
+    fs::create_dir_all(FOLDER)?;
+    let machine = Machine::describe(&gantry);
+    let mut samples = Vec::new();
+    for images in sizes.iter().copied() {
+        let folder = tempfile::tempdir_in(fs::canonicalize(FOLDER)?)?;
+        measure_size(&gantry, folder.path(), images, &mut samples)?;
+    }
+    report::write_report(&gantry, &machine, &sizes, &samples)?;
+    println!("written: {}", report::PATH);
+    Ok(())
+}
+
+fn measure_size(
+    gantry: &Path,
+    folder: &Path,
+    images: usize,
+    samples: &mut Vec<ScaleSample>,
+) -> Result<(), Box<dyn Error>> {
+    images::make_images(folder, images)?;
+    let place = verbs::Place::new(gantry, folder);
+    for (verb, step) in verbs::VERBS {
+        let used = place.measure_step(step)?;
+        println!("{images:6} {verb:28} {:8.2} s {:6.0} MB", used.wall, used.memory / 1e6);
+        samples.push(ScaleSample { verb, images, used });
+    }
+    Ok(())
+}
+
+/// The exponent of growth between two measurements: 1 is a straight line.
+fn growth_exponent(before: (usize, f64), after: (usize, f64)) -> f64 {
+    (after.1 / before.1).ln() / (after.0 as f64 / before.0 as f64).ln()
+}
+
+/// A path of this run, for a command line.
+fn text(path: &Path) -> String {
+    PathBuf::from(path).display().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::growth_exponent;
+
+    #[test]
+    fn a_straight_line_has_one_and_a_square_two() {
+        assert!((growth_exponent((250, 1.0), (1000, 4.0)) - 1.0).abs() < 1e-9);
+        assert!((growth_exponent((250, 1.0), (1000, 16.0)) - 2.0).abs() < 1e-9);
+    }
+}
