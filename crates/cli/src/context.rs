@@ -101,6 +101,14 @@ impl CommandContext {
         Ok(find_base_folders()?.data_dir().join("gantry").join("store"))
     }
 
+    /// The folder in which unfinished uploads are noted. `None` without a home folder: then an upload
+    /// that is interrupted starts again.
+    pub(crate) fn uploads_path(&self) -> Option<PathBuf> {
+        let folders = etcetera::choose_base_strategy().ok()?;
+        let state = folders.state_dir().unwrap_or_else(|| folders.data_dir());
+        Some(state.join("gantry").join("uploads"))
+    }
+
     /// Opens the store; creates it if it does not exist.
     pub(crate) fn open_store(&self) -> Result<store::Store> {
         Ok(store::Store::open(&self.store_path()?)?)

@@ -6,6 +6,7 @@ use std::io::{IsTerminal as _, Read as _, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use resolve::ResolveContext;
 use store::Source;
@@ -241,21 +242,40 @@ pub(crate) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     block_on_with_cleanup(work, async || Ok(()))
 }
 
+/// As [`block_on`], with an orderly end: after the first Ctrl-C `stop` is called, and the work has
+/// `grace` to end by itself. A second Ctrl-C ends it at once.
+pub(crate) fn block_on_with_grace<T>(
+    work: impl Future<Output = Result<T>>,
+    stop: impl FnOnce(),
+    grace: Duration,
+) -> Result<T> {
+    run_to_end(async {
+        tokio::pin!(work);
+        tokio::select! {
+            outcome = &mut work => return outcome,
+            () = wait_for_stop() => stop(),
+        }
+        // What it has done by then is seen by the next run, whatever it says here.
+        tokio::select! {
+            outcome = tokio::time::timeout(grace, &mut work) => drop(outcome),
+            () = wait_for_stop() => {}
+        }
+        Err(stopped_error())
+    })?
+}
+
 /// As [`block_on`], with a cleanup that runs in every case, also after Ctrl-C: it deletes what was
 /// created elsewhere, such as pods. A second Ctrl-C skips it.
 pub(crate) fn block_on_with_cleanup<T>(
     work: impl Future<Output = Result<T>>,
     after: impl AsyncFnOnce() -> Result<()>,
 ) -> Result<T> {
-    let runtime = build_runtime()?;
-    IS_ASYNC.store(true, Ordering::Relaxed);
-    let outcome = runtime.block_on(async {
+    run_to_end(async {
         // Whichever ends first. The work is dropped at its next await, and transfers keep their partial
         // files for the next run.
         let outcome = tokio::select! {
             outcome = work => outcome,
-            () = wait_for_stop() => Err(CommandError::new(ErrorKind::Partial, "stopped")
-                .with_hint("what was done so far is kept; run the same command again to resume")),
+            () = wait_for_stop() => Err(stopped_error()),
         };
         // The cleanup runs even if the work failed, and listens for a second Ctrl-C: a cluster that no
         // longer answers must not keep the user waiting.
@@ -266,12 +286,24 @@ pub(crate) fn block_on_with_cleanup<T>(
         // The error of the work tells more than one of the cleanup.
         let outcome = outcome?;
         after.map(|()| outcome)
-    });
+    })?
+}
+
+fn stopped_error() -> CommandError {
+    CommandError::new(ErrorKind::Partial, "stopped")
+        .with_hint("what was done so far is kept; run the same command again to resume")
+}
+
+/// Runs async work that listens for Ctrl-C by itself.
+fn run_to_end<T>(work: impl Future<Output = T>) -> Result<T> {
+    let runtime = build_runtime()?;
+    IS_ASYNC.store(true, Ordering::Relaxed);
+    let outcome = runtime.block_on(work);
     IS_ASYNC.store(false, Ordering::Relaxed);
     // Dropping the runtime waits for its blocking threads. Those that write to the disk stop at their
     // next chunk and keep the partial file.
     drop(runtime);
-    outcome
+    Ok(outcome)
 }
 
 /// Makes Ctrl-C and SIGTERM exit the process and remove helm's temporary files, for work that is not

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::stream::{self, FuturesUnordered, StreamExt};
 use serde::Serialize;
 use store::progress::Progress;
-use store::{PutResult, Sink, Source, TransferCallback};
+use store::{Sink, Source, TransferCallback};
 use tokio::sync::Semaphore;
 use types::{Descriptor, Digest, Manifest, Root};
 
@@ -290,18 +290,13 @@ impl<S: Sink> LoadRun<S> {
                 }
             })
         };
-        let put = self
-            .sink
+        self.sink
             .put_blob(root, blob, Arc::clone(&self.source), moved)
             .await
             .map_err(|error| FailureCause::from_error(&error))?;
-        match put {
-            // Its bytes were counted by the closure above while they moved.
-            PutResult::Moved => turn.is_counted = true,
-            PutResult::Present | PutResult::Linked => {
-                self.count_present(blob, &mut turn, told.load(Ordering::Relaxed));
-            }
-        }
+        // Bytes that moved were counted by the closure above. The others are there already: all of a
+        // blob that the sink has or links, and the beginning of one that an earlier run had sent.
+        self.count_present(blob, &mut turn, told.load(Ordering::Relaxed));
         Ok(())
     }
 
@@ -310,7 +305,10 @@ impl<S: Sink> LoadRun<S> {
     fn count_present(&self, blob: &Descriptor, turn: &mut BlobTurn, told: u64) {
         if !turn.is_counted {
             turn.is_counted = true;
-            self.progress.skip_bytes(blob.size.saturating_sub(told));
+            let present = blob.size.saturating_sub(told);
+            if present > 0 {
+                self.progress.skip_bytes(present);
+            }
         }
     }
 

@@ -313,7 +313,7 @@ impl Client {
         tracing::debug!(method = %request.method, url = %request.redacted_url(), "request");
         let sent = tokio::select! {
             sent = builder.send() => sent,
-            stalled = watch.wait_until_stalled(&request.body, idle) => {
+            stalled = watch.wait_until_stalled(&request.method, &request.body, idle) => {
                 return Err(SendError::Temporary(FailedAttempt::from_cause(stalled)));
             }
         };

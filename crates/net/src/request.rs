@@ -100,13 +100,27 @@ impl HttpRequest {
         self.method = method;
     }
 
+    /// The address with everything in it, for another request to the same place. Messages and logs
+    /// have [`Self::redacted_url`].
+    pub fn url(&self) -> &Url {
+        &self.url
+    }
+
     /// Changes the address to that of a `Link` or `Location` header: absolute, or relative to the current
-    /// one.
+    /// one. A server that is asked with TLS and names itself without (a proxy that ends TLS and does
+    /// not say so, with `X-Forwarded-Proto`) is asked with TLS again.
     pub fn follow_location(&mut self, location: &str) -> Result<()> {
-        let target = self.url.join(location).map_err(|_| Error::Url {
+        let mut target = self.url.join(location).map_err(|_| Error::Url {
             text: location.to_owned(),
             reason: "the server sent it as the next address to use".to_owned(),
         })?;
+        let names_itself = target.host_str() == self.url.host_str()
+            && (target.port().is_none() || target.port() == self.url.port());
+        if self.url.scheme() == "https" && target.scheme() == "http" && names_itself {
+            // Both fail only for addresses without a host.
+            let _ = target.set_scheme("https");
+            let _ = target.set_port(self.url.port());
+        }
         if target.origin() != self.url.origin() {
             // A credential is never sent to another host than the one it is for.
             self.access = None;
@@ -301,6 +315,22 @@ mod tests {
         let request =
             HttpRequest::get("https://user:secret@cdn.example/blob?sig=secret#x").unwrap();
         assert_eq!(request.redacted_url(), "https://cdn.example/blob");
+    }
+
+    #[test]
+    fn a_location_without_tls_on_the_same_server_is_followed_with_tls() {
+        for (asked, location, followed) in [
+            ("https://site:5443/v2/", "http://site:5443/u?s=1", "https://site:5443/u?s=1"),
+            ("https://site:5443/v2/", "http://site/u", "https://site:5443/u"),
+            ("https://site/v2/", "http://site/u", "https://site/u"),
+            ("https://site/v2/", "http://site:8080/u", "http://site:8080/u"),
+            ("https://site/v2/", "http://other/u", "http://other/u"),
+            ("http://site/v2/", "/u", "http://site/u"),
+        ] {
+            let mut request = HttpRequest::get(asked).unwrap();
+            request.follow_location(location).unwrap();
+            assert_eq!(request.url().as_str(), followed, "{asked} {location}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use http::Method;
 
 use crate::RequestBody;
 
@@ -37,10 +38,17 @@ impl UploadWatch {
     }
 
     /// Completes when the request is stalled before its response begins; returns the reason.
-    pub(crate) async fn wait_until_stalled(&self, body: &RequestBody, idle: Duration) -> String {
+    pub(crate) async fn wait_until_stalled(
+        &self,
+        method: &Method,
+        body: &RequestBody,
+        idle: Duration,
+    ) -> String {
         let RequestBody::Stream { length, .. } = body else {
-            tokio::time::sleep(idle).await;
-            return format!("no answer within {idle:?}");
+            // A PUT without a body closes an upload that was sent before, and takes as long.
+            let patience = if *method == Method::PUT { ANSWER_TIMEOUT.max(idle) } else { idle };
+            tokio::time::sleep(patience).await;
+            return format!("no answer within {patience:?}");
         };
         // Progress is checked once per `idle`, so a stall is noticed after one to two times `idle`.
         let mut before = 0;

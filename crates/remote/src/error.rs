@@ -79,17 +79,50 @@ pub enum Error {
         /// The image's name in that registry.
         target: String,
     },
-    /// The target of a push refuses already the first request of an upload.
+    /// Repositories of the target refuse already the first request of an upload.
     #[error(
-        "cannot push to {target} ({cause}); check the address and its path, and that it is a registry that you may write to"
+        "cannot push to {} ({cause}); check the address and its path, that it is a registry that you may write to, and that the repositories exist where the registry does not make them by itself",
+        format_repositories(registry, repositories)
     )]
     PushRefused {
-        /// The host and the first repository that would be written.
-        target: String,
-        /// Its response.
+        /// The host.
+        registry: String,
+        /// All repositories that would be written and refuse, sorted.
+        repositories: Vec<String>,
+        /// The response of the first of them.
         #[source]
         cause: net::Error,
     },
+    /// The registry confirmed bytes of an upload that were not sent.
+    #[error(
+        "{what}: the registry has {offset} bytes of the upload after {length} were sent at {start}"
+    )]
+    UploadOffset {
+        /// What was pushed.
+        what: String,
+        /// Where the piece began.
+        start: u64,
+        /// The length of the piece in bytes.
+        length: u64,
+        /// The number of bytes that the registry says that it has.
+        offset: u64,
+    },
+    /// A request body is too long for the registry or a proxy before it (413), also in pieces.
+    #[error(
+        "{what}: a body of {size} is too large for the registry or a proxy before it ({cause}), and it takes no smaller pieces; raise the limit there (nginx: client_max_body_size 0; ingress-nginx: the annotation proxy-body-size \"0\")"
+    )]
+    BodyLimit {
+        /// What was pushed.
+        what: String,
+        /// The length of the body.
+        size: types::ByteSize,
+        /// The response.
+        #[source]
+        cause: net::Error,
+    },
+    /// The run was asked to stop, and the upload ended after the piece that it was sending.
+    #[error("stopped; the registry keeps what it has, and the next run goes on from there")]
+    Stopped,
     /// A local file, folder or socket is not what it was given as.
     #[error("{}: {reason}", path.display())]
     Local {
@@ -261,6 +294,9 @@ impl Error {
             | Self::Write { .. }
             | Self::DigestMismatch { .. }
             | Self::UploadMismatch { .. }
+            | Self::UploadOffset { .. }
+            | Self::BodyLimit { .. }
+            | Self::Stopped
             | Self::SparseIndexRefused { .. }
             | Self::Helm { .. } => false,
         }
@@ -276,6 +312,13 @@ impl Error {
             ),
             _ => false,
         }
+    }
+}
+
+fn format_repositories(registry: &str, repositories: &[String]) -> String {
+    match repositories {
+        [only] => format!("{registry}/{only}"),
+        all => format!("{} repositories of {registry}: {}", all.len(), all.join(", ")),
     }
 }
 

@@ -13,6 +13,8 @@ pub const SOURCE: &str = "org.opencontainers.image.source";
 pub const REVISION: &str = "org.opencontainers.image.revision";
 /// OCI image-spec: the version of the content.
 pub const VERSION: &str = "org.opencontainers.image.version";
+/// buildkit: on an entry of an index that is an attestation of another one, its kind.
+pub const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
 /// CNCF model-spec: a layer's path in the model.
 pub const MODEL_FILEPATH: &str = "org.cncf.model.filepath";
 /// What an entry of `index.json` is for Gantry: one of [`crate::RootKind`].

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Cause, Digest, Error, Platform, Reference, Result, media_type};
+use crate::{Cause, Digest, Error, Platform, Reference, Result, annotation, media_type};
 
 /// An OCI content descriptor (image-spec 1.1, descriptor.md). Unknown fields are dropped: a
 /// fetched manifest is never written again from this type, its own bytes are kept.
@@ -85,6 +85,13 @@ impl Descriptor {
     /// Whether the content is a manifest or an index.
     pub fn is_manifest(&self) -> bool {
         media_type::is_manifest(&self.media_type)
+    }
+
+    /// Whether an entry of an index is an attestation, which buildkit lists beside the platforms
+    /// (buildkit, docs/attestations/attestation-storage.md).
+    pub fn is_attestation(&self) -> bool {
+        self.annotations.contains_key(annotation::REFERENCE_TYPE)
+            || self.platform.as_ref().is_some_and(|platform| platform.to_platform().is_none())
     }
 }
 

@@ -21,6 +21,22 @@ pub struct Receipt {
     pub roots: Vec<ReceiptRoot>,
     /// Every blob, manifests included, sorted by digest.
     pub blobs: Vec<Blob>,
+    /// The manifests that the target does not take, sorted by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<ReceiptOmission>,
+}
+
+/// A manifest that a target does not take: an attestation in an index, or what is attached to an
+/// image.
+#[derive(
+    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ReceiptOmission {
+    /// The name at its source of the root that it is, or is part of.
+    pub name: Reference,
+    /// Its digest.
+    pub digest: Digest,
 }
 
 /// A root that a target holds.
@@ -48,7 +64,18 @@ impl Receipt {
         // Roots share blobs, and a receipt lists each once.
         blobs.sort();
         blobs.dedup();
-        Self { version: VERSION, target, roots, blobs }
+        Self { version: VERSION, target, roots, blobs, left_out: vec![] }
+    }
+
+    /// The same, without what the target does not take.
+    #[must_use]
+    pub fn without(mut self, mut left_out: Vec<ReceiptOmission>) -> Self {
+        left_out.sort();
+        let is_left_out = |digest: &Digest| left_out.iter().any(|omitted| omitted.digest == *digest);
+        self.roots.retain(|root| !is_left_out(&root.digest));
+        self.blobs.retain(|blob| !is_left_out(&blob.digest));
+        self.left_out = left_out;
+        self
     }
 
     /// Whether the target holds this root: it has the name, with the digest that the source has.

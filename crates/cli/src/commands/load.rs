@@ -1,8 +1,10 @@
 //! `gantry load`: copies the content of bundle files or a store into the site's registry and model
 //! targets, or into another store.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::ValueEnum;
 use land::models::{ModelPushReport, PushMode};
@@ -11,9 +13,10 @@ use net::Credentials;
 use remote::oci::{RegistrySink, SparsePolicy};
 use remote::site_registry::RegistryConnection;
 use serde::Serialize;
+use store::progress::Progress as _;
 use store::{Source, Store};
 use types::naming::{NamingRule, RegistryPrefix};
-use types::receipt::{Receipt, ReceiptRoot};
+use types::receipt::{Receipt, ReceiptOmission, ReceiptRoot};
 use types::site::{RegistryTarget, Site, site_folder};
 use types::{ByteSize, Root, lock};
 
@@ -84,6 +87,9 @@ enum SparseHandling {
     /// Always rewrite the index.
     Rewrite,
 }
+
+/// How long a load that is asked to stop may take to finish the pieces of blobs that it is sending.
+const STOP_GRACE: Duration = Duration::from_secs(10);
 
 /// The result.
 #[derive(Serialize, schemars::JsonSchema)]
@@ -243,34 +249,37 @@ fn load_into_registry(
         SparseHandling::Keep => SparsePolicy::Keep,
         SparseHandling::Rewrite => SparsePolicy::Rewrite,
     };
-    let push = Arc::new(RegistrySink::new(
-        &opened.client,
-        &opened.mirrors,
-        prefix,
-        targets.clone(),
-        policy,
-    ));
+    let mut push =
+        RegistrySink::new(&opened.client, &opened.mirrors, prefix, targets.clone(), policy);
+    if let Some(folder) = context.uploads_path() {
+        push = push.keep_uploads_in(folder);
+    }
+    let push = Arc::new(push);
     let options = LoadOptions { concurrency: usize::from(args.concurrency) };
-    let report = environment::block_on(async {
-        // One request first: a wrong credential or address is one error then, not one for each image.
+    let ended = Arc::clone(&progress);
+    let work = async {
+        // Before any work: a wrong credential or address is one error then, not one for each image.
         push.check_access().await?;
         Ok(land::load_roots(source, roots, Arc::clone(&push), options, progress).await?)
-    })?;
+    };
+    let stop = || {
+        ended.add_note("stopping after the pieces that are being sent; once more to stop at once");
+        push.stop_uploads();
+    };
+    let report = environment::block_on_with_grace(work, stop, STOP_GRACE)?;
     let rewritten = push.rewritten_indexes();
+    let left_out = push.left_out_manifests();
+    print_push_warnings(context, prefix, &push);
     let new_digest = |root: &Root| {
         rewritten.iter().find(|rewritten| rewritten.name == root.name).map(|rewritten| rewritten.to)
     };
-    for one in &rewritten {
-        context.ui.print_warning(&format!(
-            "{}: the registry refuses an index with missing platforms, so it was rewritten without them: \
-             its digest is now {} (was {}), which pins and signatures of the original do not match",
-            one.name, one.to, one.from
-        ));
-    }
     let mut summary = summarize_load(&prefix.to_string(), &report, name_of);
     for row in &mut summary.roots {
         row.rewritten =
             rewritten.iter().find(|one| one.name.to_string() == row.name).map(|one| one.to);
+        if left_out.iter().any(|left| left.digest == row.digest) {
+            row.outcome = "left out";
+        }
     }
     let held = report
         .landed
@@ -284,7 +293,49 @@ fn load_into_registry(
         })
         .collect();
     let blobs = report.blobs.iter().map(lock::Blob::from).collect();
-    Ok((summary, Some(Receipt::new(prefix.to_string(), held, blobs))))
+    let left_out =
+        left_out.into_iter().map(|left| ReceiptOmission { name: left.name, digest: left.digest });
+    let receipt = Receipt::new(prefix.to_string(), held, blobs).without(left_out.collect());
+    Ok((summary, Some(receipt)))
+}
+
+/// Says what the registry holds otherwise than the bundle, and what it could not resume.
+fn print_push_warnings(context: &CommandContext, prefix: &RegistryPrefix, push: &RegistrySink) {
+    let left_out = push.left_out_manifests();
+    for one in push.rewritten_indexes() {
+        let cause = match left_out.iter().any(|left| left.name == one.name) {
+            true => "takes no attestations",
+            false => "refuses an index with missing platforms",
+        };
+        context.ui.print_warning(&format!(
+            "{}: the registry {cause}, so its index was rewritten without them: \
+             its digest is now {} (was {}), which pins and signatures of the original do not match",
+            one.name, one.to, one.from
+        ));
+    }
+    if let Some(first) = left_out.first() {
+        let names: BTreeSet<String> = left_out.iter().map(|left| left.name.to_string()).collect();
+        let names: Vec<String> = names.into_iter().collect();
+        context.ui.print_warning(&format!(
+            "the registry takes no attestations, signatures or SBOMs of this kind, so {} of them were left \
+             out ({}): {}",
+            left_out.len(),
+            first.reason,
+            names.join(", ")
+        ));
+    }
+    let restarted = push.restarted_uploads();
+    if !restarted.is_empty() {
+        let bytes: u64 = restarted.iter().map(|upload| upload.bytes).sum();
+        context.ui.print_warning(&format!(
+            "{} could not resume {} interrupted uploads, of which it had {}: they were sent again from the \
+             start. docker-registry and what is built on it can only resume between two pieces (Ctrl-C \
+             waits for that; a proxy before it that passes on whole requests helps)",
+            prefix.registry(),
+            restarted.len(),
+            ByteSize(bytes)
+        ));
+    }
 }
 
 fn load_into_store(

@@ -4,9 +4,16 @@
 mod attached;
 mod inspect;
 mod push;
+mod push_access;
+mod push_state;
 mod registry;
 mod upload;
+mod upload_failure;
+mod upload_session_folder;
+mod upload_state;
 
 pub use inspect::{PlatformRequirement, inspect_image};
-pub use push::{RegistrySink, RewrittenIndex, SparsePolicy};
+pub use push::{RegistrySink, SparsePolicy};
+pub use push_state::{LeftOutManifest, RewrittenIndex};
 pub use registry::{FetchedManifest, RegistryClient};
+pub use upload_state::RestartedUpload;

@@ -3,6 +3,7 @@
 //! then the manifests of an index, then the root's own manifest under its tag.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{HeaderValue, Method, header};
@@ -13,8 +14,10 @@ use types::{
     Descriptor, Digest, Index, Manifest, Reference, Root, RootKind, media_type, rewritten_index,
 };
 
+use super::push_state::{LeftOutManifest, PushState, RewrittenIndex};
 use super::registry::{RegistryClient, RegistryScope, referrers_tag};
 use super::upload::BlobUpload;
+use super::upload_state::{RestartedUpload, UploadState};
 use crate::{Error, Result};
 
 /// What to do with a sparse index (one of which only some platforms are carried) when the registry
@@ -31,36 +34,16 @@ pub enum SparsePolicy {
     Rewrite,
 }
 
-/// An index that was rewritten for the registry, and so has another digest there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RewrittenIndex {
-    /// The root's name at the source.
-    pub name: Reference,
-    /// Its digest at the source.
-    pub from: Digest,
-    /// Its digest in the registry.
-    pub to: Digest,
-}
-
 /// A registry to which roots are pushed.
 pub struct RegistrySink {
-    registry: RegistryClient,
-    targets: HashMap<Reference, Reference>,
+    pub(super) registry: RegistryClient,
+    pub(super) targets: HashMap<Reference, Reference>,
     policy: SparsePolicy,
     state: Mutex<PushState>,
+    uploads: UploadState,
     /// Held while the index under a referrers tag is read, changed and written: registries have no
     /// conditional write, so two at once would lose an entry.
     fallback: tokio::sync::Mutex<()>,
-}
-
-/// What a push has learnt so far; shared by all its concurrent transfers.
-#[derive(Default)]
-struct PushState {
-    /// The repositories that are known to have a blob, from which it can be mounted.
-    repositories: HashMap<Digest, Vec<String>>,
-    /// For each root the manifests that its index lists and the source does not have.
-    sparse: HashMap<Reference, HashSet<Digest>>,
-    rewritten: Vec<RewrittenIndex>,
 }
 
 impl RegistrySink {
@@ -78,8 +61,23 @@ impl RegistrySink {
             targets: targets.into_iter().collect(),
             policy,
             state: Mutex::default(),
+            uploads: UploadState::new(),
             fallback: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// Notes unfinished uploads in this folder, so that another run goes on with them. It is created
+    /// when it is needed; it holds addresses by which anyone may go on with an upload.
+    #[must_use]
+    pub fn keep_uploads_in(mut self, folder: PathBuf) -> Self {
+        self.uploads.keep_in(folder);
+        self
+    }
+
+    /// Lets every upload end after the piece that it is sending. A registry can go on with such an
+    /// upload, and not every one with an upload that is cut.
+    pub fn stop_uploads(&self) {
+        self.uploads.stop();
     }
 
     /// The indexes that were rewritten so far.
@@ -87,39 +85,31 @@ impl RegistrySink {
         self.lock_state().rewritten.clone()
     }
 
-    /// Checks before any work that the registry is reachable and accepts pushes with the user's
-    /// credential: opens an upload session in the first repository and cancels it. Asking for
-    /// `/v2/` would not do, since registries answer there also to those who may only read.
-    pub async fn check_access(&self) -> Result<()> {
-        let Some(target) = self.targets.values().next() else { return Ok(()) };
-        let what = format!("the registry {}", self.registry.host());
-        let path = "blobs/uploads/";
-        let request = self.registry.build_request(
-            Method::POST,
-            target.repository(),
-            path,
-            RegistryScope::Push,
-        )?;
-        let client = self.registry.client();
-        let response =
-            client.send(&request, RepeatPolicy::Safe).await.map_err(Error::from_net(&what))?;
-        let response = response.require_success().await.map_err(|cause| match cause {
-            // A web server, a read-only registry, or a project that does not exist.
-            net::Error::Status { status: 400..=499 | 501, .. } => Error::PushRefused {
-                target: format!("{}/{}", self.registry.host(), target.repository()),
-                cause,
-            },
-            other => Error::from_net(&what)(other),
-        })?;
-        // The session was opened only to see that it is granted.
-        if let Some(location) = response.header("location") {
-            let mut cancel = request;
-            cancel.follow_location(location).map_err(Error::from_net(&what))?;
-            cancel.set_method(Method::DELETE);
-            // A registry that cannot cancel drops the session by itself after some time.
-            let _ = client.send(&cancel, RepeatPolicy::Safe).await;
+    /// The manifests that the registry does not take, and that were left out so far.
+    pub fn left_out_manifests(&self) -> Vec<LeftOutManifest> {
+        self.lock_state().left_out.clone()
+    }
+
+    /// The uploads whose beginning the registry had and lost.
+    pub fn restarted_uploads(&self) -> Vec<RestartedUpload> {
+        self.uploads.restarted_uploads()
+    }
+
+    /// The reference under which the registry is asked for a target.
+    pub(super) fn name_of(target: &Reference) -> Result<Reference> {
+        match target.tag() {
+            Some(tag) => Ok(target.with_tag(tag)?),
+            None => Ok(target.clone()),
         }
-        Ok(())
+    }
+
+    /// The digest that the registry has under a name. A registry that refuses to say so may not have
+    /// the repository yet; whether it takes a push shows in the push.
+    pub(super) async fn find_pushed_digest(&self, name: &Reference) -> Result<Option<Digest>> {
+        match self.registry.find_digest(name).await {
+            Err(Error::Net { cause, .. }) if matches!(cause.status(), Some(401 | 403)) => Ok(None),
+            found => found,
+        }
     }
 
     fn target_of(&self, root: &Root) -> Result<&Reference> {
@@ -129,7 +119,7 @@ impl RegistrySink {
         })
     }
 
-    fn lock_state(&self) -> std::sync::MutexGuard<'_, PushState> {
+    pub(super) fn lock_state(&self) -> std::sync::MutexGuard<'_, PushState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -176,9 +166,12 @@ impl RegistrySink {
         let what = || format!("pushing {target}");
         let media_type = &root.descriptor.media_type;
         let sparse = self.lock_state().sparse.get(&root.name).cloned().unwrap_or_default();
+        let refused = self.lock_state().refused.get(&root.name).cloned().unwrap_or_default();
         let version = target.tag().map_or_else(|| target.digest_or_tag(), str::to_owned);
         let repository = target.repository();
-        if sparse.is_empty() || self.policy != SparsePolicy::Rewrite {
+        // An index whose attestation was refused is not complete at any registry that looks.
+        let is_kept = refused.is_empty() && (sparse.is_empty() || self.policy != SparsePolicy::Rewrite);
+        if is_kept {
             let response =
                 self.send_manifest(repository, &version, media_type, bytes.clone()).await?;
             if response.status().is_success() || sparse.is_empty() {
@@ -200,7 +193,7 @@ impl RegistrySink {
         }
         let from = &root.descriptor.digest;
         let bytes = rewritten_index::rewrite_index(&what(), &bytes, from, |digest| {
-            sparse.contains(digest)
+            sparse.contains(digest) || refused.contains(digest)
         })?;
         let to = store::hash::sha256(&bytes);
         // Without a tag the name is the old digest, which the rewritten bytes do not have.
@@ -279,6 +272,13 @@ impl RegistrySink {
     }
 }
 
+/// Whether a registry refuses a manifest for what it is: some take no attestations, no SBOMs, or no
+/// config that they do not know. Not when something is missing, or may be right at another time.
+fn is_refused_kind(cause: &net::Error) -> bool {
+    matches!(cause, net::Error::Status { status: 400 | 405 | 406 | 415 | 422, message, .. }
+        if !message.contains("BLOB_UNKNOWN") && !message.contains("DIGEST_INVALID"))
+}
+
 impl Sink for RegistrySink {
     type Error = Error;
 
@@ -288,11 +288,13 @@ impl Sink for RegistrySink {
         let sparse: HashSet<Digest> = needs.sparse.iter().map(|d| d.digest).collect();
         self.lock_state().sparse.insert(root.name.clone(), sparse);
         let target = self.target_of(root)?;
-        let name = match target.tag() {
-            Some(tag) => target.with_tag(tag)?,
-            None => target.clone(),
+        let name = Self::name_of(target)?;
+        let found = self.lock_state().found.remove(&root.name);
+        let found = match found {
+            Some(found) => found,
+            None => self.find_pushed_digest(&name).await?,
         };
-        match self.registry.find_digest(&name).await? {
+        match found {
             None => return Ok(false),
             Some(digest) if digest == root.descriptor.digest => {}
             Some(_) => return self.holds_rewritten(root, &name, needs).await,
@@ -328,7 +330,8 @@ impl Sink for RegistrySink {
             self.record_blob(blob.digest, repository);
             return Ok(PutResult::Present);
         }
-        let upload = BlobUpload::new(&self.registry, repository, blob, from, moved);
+        let upload =
+            BlobUpload::new((&self.registry, &self.uploads), repository, blob, from, moved);
         let put = upload.send_or_mount(known.first().map(String::as_str)).await?;
         self.record_blob(blob.digest, repository);
         Ok(put)
@@ -345,14 +348,34 @@ impl Sink for RegistrySink {
         let response =
             self.send_manifest(repository, &version, &manifest.media_type, bytes).await?;
         let what = format!("pushing {}/{repository}@{version}", self.registry.host());
-        response.require_success().await.map_err(Error::from_net(what))?;
-        Ok(PutResult::Moved)
+        match response.require_success().await {
+            Ok(_) => Ok(PutResult::Moved),
+            Err(cause) if self.policy != SparsePolicy::Keep
+                && manifest.is_attestation()
+                && is_refused_kind(&cause) =>
+            {
+                let mut state = self.lock_state();
+                state.refused.entry(root.name.clone()).or_default().insert(manifest.digest);
+                state.leave_out(root, manifest.digest, &cause);
+                Ok(PutResult::Present)
+            }
+            Err(cause) => Err(Error::Net { what, cause }),
+        }
     }
 
     async fn publish_root(&self, root: &Root, bytes: Vec<u8>) -> Result<()> {
         let target = self.target_of(root)?;
         let manifest = Manifest::parse(&root.name.to_string(), &bytes)?;
-        let response = self.send_root_manifest(root, target, bytes).await?;
+        let response = match self.send_root_manifest(root, target, bytes).await {
+            // What is attached to an image must not take the load down.
+            Err(Error::Net { cause, .. })
+                if root.kind == RootKind::Attached && is_refused_kind(&cause) =>
+            {
+                self.lock_state().leave_out(root, root.descriptor.digest, &cause);
+                return Ok(());
+            }
+            sent => sent?,
+        };
         // A registry that knows the referrers API confirms it with this header; all others need the
         // tag (distribution-spec 1.1, "Pushing manifests with subject").
         if let Some(subject) = &manifest.subject

@@ -70,8 +70,11 @@ fn upload_image(
     let credentials = Credentials::from_system();
     let opened = RegistryConnection::new(&context.config, &registry, credentials, Some(AT_ONCE))?;
     let targets = [(name.clone(), name.clone())];
-    let push =
+    let mut push =
         RegistrySink::new(&opened.client, &opened.mirrors, &prefix, targets, SparsePolicy::Keep);
+    if let Some(folder) = context.uploads_path() {
+        push = push.keep_uploads_in(folder);
+    }
     let root = packed.root().clone();
     let meter = context.ui.start_progress("push");
     let watched = Arc::clone(&meter);

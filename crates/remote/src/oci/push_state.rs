@@ -1,0 +1,50 @@
+//! What a push has learnt so far; shared by all its concurrent transfers.
+
+use std::collections::{HashMap, HashSet};
+
+use types::{Digest, Reference, Root};
+
+/// An index that was rewritten for the registry, and so has another digest there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RewrittenIndex {
+    /// The root's name at the source.
+    pub name: Reference,
+    /// Its digest at the source.
+    pub from: Digest,
+    /// Its digest in the registry.
+    pub to: Digest,
+}
+
+/// A manifest that the registry does not take: an attestation in an index, or what is attached to an
+/// image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeftOutManifest {
+    /// The name of the root that it is, or is part of.
+    pub name: Reference,
+    /// Its digest.
+    pub digest: Digest,
+    /// The registry's message.
+    pub reason: String,
+}
+
+/// What a push has learnt so far.
+#[derive(Default)]
+pub(super) struct PushState {
+    /// The digests that the registry had under the names of roots when the push began.
+    pub(super) found: HashMap<Reference, Option<Digest>>,
+    /// The repositories that are known to have a blob, from which it can be mounted.
+    pub(super) repositories: HashMap<Digest, Vec<String>>,
+    /// For each root the manifests that its index lists and the source does not have.
+    pub(super) sparse: HashMap<Reference, HashSet<Digest>>,
+    /// For each root the manifests of its index that the registry does not take.
+    pub(super) refused: HashMap<Reference, HashSet<Digest>>,
+    pub(super) rewritten: Vec<RewrittenIndex>,
+    pub(super) left_out: Vec<LeftOutManifest>,
+}
+
+impl PushState {
+    pub(super) fn leave_out(&mut self, root: &Root, digest: Digest, cause: &net::Error) {
+        let (name, reason) = (root.name.clone(), cause.to_string());
+        self.left_out.push(LeftOutManifest { name, digest, reason });
+    }
+}
