@@ -81,6 +81,28 @@ fn a_load_that_is_killed_or_refused_goes_on_and_what_landed_is_skipped() {
 }
 
 #[test]
+fn a_load_that_is_stopped_sends_only_the_rest_of_a_large_blob_the_next_time() {
+    let world = TestEnvironment::fast();
+    let gantry = fetched(&world, INPUT);
+    let store = text(gantry.store());
+    let load = ["load", &store, "--to", world.site().host(), "--output", "json"];
+
+    let running = gantry.start(load);
+    // The model has a file of 90 MB, which goes up in pieces of 16 MiB and more.
+    wait_until("a part of it is there", || world.site().storage_bytes() > 40 << 20);
+    assert_eq!(running.interrupt(), Some(4));
+    let there = world.site().storage_bytes();
+    let on = gantry.run(load).assert_success();
+
+    let moved = on.parse_json()["transferredBytes"].as_u64().unwrap();
+    let whole = world.site().storage_bytes();
+    assert!(moved <= whole - there + (1 << 20), "{moved} of {whole} with {there} there");
+    assert!(!on.stderr.contains("could not resume"), "{}", on.stderr);
+    let uploads = world.home().join(".local/state/gantry/uploads");
+    assert_eq!(fs::read_dir(uploads).unwrap().count(), 0, "nothing is left to go on with");
+}
+
+#[test]
 fn a_site_that_is_not_there_or_no_registry_is_named_before_any_work() {
     let world = TestEnvironment::fast();
     let gantry = fetched(&world, SMALL);

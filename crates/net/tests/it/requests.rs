@@ -48,6 +48,22 @@ async fn a_failure_is_told_with_its_history_and_without_secrets() {
 }
 
 #[tokio::test]
+async fn a_put_without_a_body_may_be_answered_late() {
+    // It closes an upload, which a registry may need minutes for.
+    let server = Scripted::start(|_, _| {
+        std::thread::sleep(Duration::from_secs(1));
+        answer("201 Created", "", "")
+    });
+    let client = hasty().idle_timeout(Duration::from_millis(100)).build().unwrap();
+
+    let request = HttpRequest::new(Method::PUT, &server.url("/upload")).unwrap();
+    let response = client.send(&request, RepeatPolicy::PutOff).await.unwrap();
+
+    assert!(response.status().is_success());
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[tokio::test]
 async fn an_address_behind_a_redirect_stays_secret_too() {
     let server = Scripted::start(|_, request| {
         if request.starts_with("get /cdn") {

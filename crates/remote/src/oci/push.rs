@@ -103,11 +103,11 @@ impl RegistrySink {
         }
     }
 
-    /// The digest that the registry has under a name. A registry that refuses to say so may not have
-    /// the repository yet; whether it takes a push shows in the push.
+    /// The digest that the registry has under a name. One that refuses to say so (403, 401, 400) may
+    /// not have the repository yet; whether it takes a push shows in the push.
     pub(super) async fn find_pushed_digest(&self, name: &Reference) -> Result<Option<Digest>> {
         match self.registry.find_digest(name).await {
-            Err(Error::Net { cause, .. }) if matches!(cause.status(), Some(401 | 403)) => Ok(None),
+            Err(Error::Net { cause, .. }) if matches!(cause.status(), Some(400..=499)) => Ok(None),
             found => found,
         }
     }

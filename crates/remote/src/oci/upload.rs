@@ -12,10 +12,10 @@
 //!                        └ the registry has lost it ─▶ a new session, from the start
 //! ```
 //!
-//! docker-registry 2.8 signs the offset into the address, keeps what arrived of an interrupted
-//! piece, and discards the whole upload when somebody asks for it by the address before that piece.
-//! It resumes only between two pieces: after a run that was asked to stop, or behind a proxy that
-//! passes on whole requests (nginx does). What it has lost is sent again, and told.
+//! docker-registry 2.8 signs the offset into the address and keeps what arrived of an interrupted
+//! piece: then no address fits what it has, and it knows the upload no more (404), not even to
+//! cancel it. It resumes only between two pieces: after a run that was asked to stop, or behind a
+//! proxy that passes on whole requests (nginx does). What it has lost is sent again, and told.
 
 use std::io;
 use std::sync::Arc;

@@ -6,5 +6,7 @@ mod local_images;
 mod models_in_images;
 mod oci_pull;
 mod oci_push;
+mod oci_refusals;
+mod oci_uploads;
 mod registry;
 mod world;

@@ -5,8 +5,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use crate::registry::cutter::Cutter;
-use crate::registry::{self, Author, User, digest_of, index, noise, servers};
+use crate::registry::{self, Author, User, servers};
 use gantry_remote::Error;
 use gantry_remote::oci::SparsePolicy;
 use store::{PutResult, Sink as _};
@@ -172,50 +171,6 @@ async fn many_referrers_at_once_are_all_listed_under_the_fallback_tag() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upload_that_is_cut_goes_on_where_the_registry_says() {
-    let (site, user) = (servers::conformant(), user_with_noise(8 << 20).await);
-    let cutter = Cutter::before(&site.host, 3 << 20, 2);
-    let moved = std::sync::Arc::default();
-
-    let sent = user.load_counting(&cutter.address.to_string(), &moved).await;
-
-    sent.unwrap();
-    assert_eq!(cutter.left(), 0);
-    assert!(cutter.passed() < (8 << 20) + (1 << 20), "{}", cutter.passed());
-    assert_eq!(moved.load(std::sync::atomic::Ordering::SeqCst), 8 << 20, "told once");
-    let other = User::of("http://127.0.0.1:1");
-    other.pull(&[&format!("{}/ai/big:1", site.host)], "linux/amd64").await;
-    other.assert_whole();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_upload_that_docker_registry_forgot_after_a_cut_is_begun_anew() {
-    let (site, user) = (TestRegistry::start(), user_with_noise(8 << 20).await);
-    let cutter = Cutter::before(site.host(), 3 << 20, 2);
-
-    user.load_counting(&cutter.address.to_string(), &std::sync::Arc::default()).await.unwrap();
-
-    assert_eq!(cutter.left(), 0);
-    let other = User::of("http://127.0.0.1:1");
-    other.pull(&[&format!("{}/ai/big:1", site.host())], "linux/amd64").await;
-    other.assert_whole();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_line_that_never_carries_a_blob_is_given_up_with_its_history() {
-    let (site, user) = (TestRegistry::start(), user_with_noise(8 << 20).await);
-    let cutter = Cutter::before(site.host(), 1 << 20, usize::MAX);
-
-    let error = user
-        .load_counting(&cutter.address.to_string(), &std::sync::Arc::default())
-        .await
-        .unwrap_err();
-
-    let text = error.to_string();
-    assert!(text.contains("pushing") && text.contains("6 times"), "{text}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_site_that_is_busy_or_broken_for_a_moment_gets_everything_in_the_end() {
     let user = user_with(&[NGINX, REDIS], "linux/amd64,linux/arm64").await;
     let site = TestRegistry::start();
@@ -297,16 +252,4 @@ async fn crane_and_skopeo_read_what_was_pushed() {
             &format!("oci:{}:nginx", out.display()),
         ]),
     );
-}
-
-/// A user whose store has one image with a layer of this many bytes.
-async fn user_with_noise(bytes: usize) -> User {
-    let upstream = TestRegistry::start();
-    let author = Author::at(upstream.host(), "big");
-    let amd64 = author.image("amd64", &noise(5, bytes), None).await;
-    let top = author.document(&index(std::slice::from_ref(&amd64)), Some("1")).await;
-    let user = User::of("http://127.0.0.1:1");
-    let lock = user.pull(&[&format!("{}/big:1", upstream.host())], "linux/amd64").await;
-    assert_eq!(lock.images[0].digest, digest_of(&top));
-    user
 }

@@ -174,6 +174,18 @@ impl User {
     }
 }
 
+/// A user whose store has one image with a layer of this many bytes.
+pub async fn user_with_noise(bytes: usize) -> User {
+    let upstream = testkit::TestRegistry::start();
+    let author = Author::at(upstream.host(), "big");
+    let amd64 = author.image("amd64", &noise(5, bytes), None).await;
+    let top = author.document(&index(std::slice::from_ref(&amd64)), Some("1")).await;
+    let user = User::of("http://127.0.0.1:1");
+    let lock = user.pull(&[&format!("{}/big:1", upstream.host())], "linux/amd64").await;
+    assert_eq!(lock.images[0].digest, digest_of(&top));
+    user
+}
+
 /// A client with short waits between its attempts.
 pub fn client() -> net::ClientBuilder {
     let retry = RetryPolicy { first_wait: Duration::from_millis(10), ..RetryPolicy::default() };
