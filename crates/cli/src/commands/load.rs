@@ -308,7 +308,7 @@ fn print_push_warnings(context: &CommandContext, prefix: &RegistryPrefix, push: 
             false => "refuses an index with missing platforms",
         };
         context.ui.print_warning(&format!(
-            "{}: the registry {cause}, so its index was rewritten without them: \
+            "{}: the registry {cause}, so it was rewritten without them: \
              its digest is now {} (was {}), which pins and signatures of the original do not match",
             one.name, one.to, one.from
         ));

@@ -96,7 +96,8 @@ fn a_load_that_is_stopped_sends_only_the_rest_of_a_large_blob_the_next_time() {
 
     let moved = on.parse_json()["transferredBytes"].as_u64().unwrap();
     let whole = world.site().storage_bytes();
-    assert!(moved <= whole - there + (1 << 20), "{moved} of {whole} with {there} there");
+    // A layer that two images share may go up once more for the second one.
+    assert!(moved <= whole - there + (8 << 20), "{moved} of {whole} with {there} there");
     assert!(!on.stderr.contains("could not resume"), "{}", on.stderr);
     let uploads = world.home().join(".local/state/gantry/uploads");
     assert_eq!(fs::read_dir(uploads).unwrap().count(), 0, "nothing is left to go on with");

@@ -205,6 +205,37 @@ impl RegistrySink {
         Ok(response)
     }
 
+    /// Whether the registry has the root under its name, with all carried manifests.
+    async fn find_root(&self, root: &Root, needs: &RootClosure) -> Result<bool> {
+        let sparse: HashSet<Digest> = needs.sparse.iter().map(|d| d.digest).collect();
+        self.lock_state().sparse.insert(root.name.clone(), sparse);
+        let target = self.target_of(root)?;
+        let name = Self::name_of(target)?;
+        let found = self.lock_state().found.remove(&root.name);
+        let found = match found {
+            Some(found) => found,
+            None => self.find_pushed_digest(&name).await?,
+        };
+        match found {
+            None => return Ok(false),
+            Some(digest) if digest == root.descriptor.digest => {}
+            Some(_) => return self.holds_rewritten(root, &name, needs).await,
+        }
+        // The index may be there from an earlier load that carried fewer platforms.
+        for manifest in &needs.manifests {
+            let is_root = manifest.digest == root.descriptor.digest;
+            if !is_root
+                && self.registry.find_digest(&target.with_digest(manifest.digest)).await?.is_none()
+            {
+                return Ok(false);
+            }
+        }
+        if root.kind == RootKind::Attached && target.tag().is_none() {
+            return self.lists_referrer(target, root.descriptor.digest).await;
+        }
+        Ok(true)
+    }
+
     /// Whether the registry has this index under its name already, rewritten with the same
     /// platforms. Such a registry accepts no index without its manifests, so they need not be
     /// asked for.
@@ -285,33 +316,13 @@ impl Sink for RegistrySink {
     /// True when the name has the root's digest, and for an index all carried manifests exist too.
     /// Blobs are not asked for: registries check them when they accept a manifest.
     async fn holds_root(&self, root: &Root, needs: &RootClosure) -> Result<bool> {
-        let sparse: HashSet<Digest> = needs.sparse.iter().map(|d| d.digest).collect();
-        self.lock_state().sparse.insert(root.name.clone(), sparse);
-        let target = self.target_of(root)?;
-        let name = Self::name_of(target)?;
-        let found = self.lock_state().found.remove(&root.name);
-        let found = match found {
-            Some(found) => found,
-            None => self.find_pushed_digest(&name).await?,
-        };
-        match found {
-            None => return Ok(false),
-            Some(digest) if digest == root.descriptor.digest => {}
-            Some(_) => return self.holds_rewritten(root, &name, needs).await,
+        let is_held = self.find_root(root, needs).await?;
+        if is_held {
+            // Other roots may need some of them, and can mount them from here.
+            let repository = self.target_of(root)?.repository();
+            needs.blobs.iter().for_each(|blob| self.record_blob(blob.digest, repository));
         }
-        // The index may be there from an earlier load that carried fewer platforms.
-        for manifest in &needs.manifests {
-            let is_root = manifest.digest == root.descriptor.digest;
-            if !is_root
-                && self.registry.find_digest(&target.with_digest(manifest.digest)).await?.is_none()
-            {
-                return Ok(false);
-            }
-        }
-        if root.kind == RootKind::Attached && target.tag().is_none() {
-            return self.lists_referrer(target, root.descriptor.digest).await;
-        }
-        Ok(true)
+        Ok(is_held)
     }
 
     async fn put_blob(
