@@ -71,7 +71,8 @@ impl Receipt {
     #[must_use]
     pub fn without(mut self, mut left_out: Vec<ReceiptOmission>) -> Self {
         left_out.sort();
-        let is_left_out = |digest: &Digest| left_out.iter().any(|omitted| omitted.digest == *digest);
+        let is_left_out =
+            |digest: &Digest| left_out.iter().any(|omitted| omitted.digest == *digest);
         self.roots.retain(|root| !is_left_out(&root.digest));
         self.blobs.retain(|blob| !is_left_out(&blob.digest));
         self.left_out = left_out;

@@ -170,7 +170,8 @@ impl RegistrySink {
         let version = target.tag().map_or_else(|| target.digest_or_tag(), str::to_owned);
         let repository = target.repository();
         // An index whose attestation was refused is not complete at any registry that looks.
-        let is_kept = refused.is_empty() && (sparse.is_empty() || self.policy != SparsePolicy::Rewrite);
+        let is_kept =
+            refused.is_empty() && (sparse.is_empty() || self.policy != SparsePolicy::Rewrite);
         if is_kept {
             let response =
                 self.send_manifest(repository, &version, media_type, bytes.clone()).await?;
@@ -361,9 +362,10 @@ impl Sink for RegistrySink {
         let what = format!("pushing {}/{repository}@{version}", self.registry.host());
         match response.require_success().await {
             Ok(_) => Ok(PutResult::Moved),
-            Err(cause) if self.policy != SparsePolicy::Keep
-                && manifest.is_attestation()
-                && is_refused_kind(&cause) =>
+            Err(cause)
+                if self.policy != SparsePolicy::Keep
+                    && manifest.is_attestation()
+                    && is_refused_kind(&cause) =>
             {
                 let mut state = self.lock_state();
                 state.refused.entry(root.name.clone()).or_default().insert(manifest.digest);

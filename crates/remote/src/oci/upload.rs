@@ -178,9 +178,13 @@ impl<'a> BlobUpload<'a> {
                 return Ok(());
             }
             position = match resumed {
-                Some((session, offset)) if offset > 0 => {
-                    UploadPosition { session, offset, is_closing: false, is_straight: false, ..position }
-                }
+                Some((session, offset)) if offset > 0 => UploadPosition {
+                    session,
+                    offset,
+                    is_closing: false,
+                    is_straight: false,
+                    ..position
+                },
                 // At offset 0 the old session is not used again: it may hold bytes that it did not
                 // report, and a PUT of the whole blob would come after them.
                 _ => self.restart_upload(position, kept).await?,
@@ -188,7 +192,11 @@ impl<'a> BlobUpload<'a> {
         }
     }
 
-    async fn wait_before_retry(&self, cuts: &mut UploadInterruptions, cause: &types::Cause) -> bool {
+    async fn wait_before_retry(
+        &self,
+        cuts: &mut UploadInterruptions,
+        cause: &types::Cause,
+    ) -> bool {
         tracing::info!(target: "gantry", "{}: {cause}; resuming the upload", self.what);
         cuts.record(cause.clone());
         self.registry.client().wait_before_retry(cuts.in_a_row()).await
@@ -241,10 +249,8 @@ impl<'a> BlobUpload<'a> {
         let mut access = self.registry.access_to_repository(self.repository, RegistryScope::Push);
         // The token must allow to read the other repository as well.
         access.scope = format!("{} repository:{other}:pull", access.scope);
-        let request = request
-            .query("mount", &self.digest.to_string())
-            .query("from", other)
-            .access(access);
+        let request =
+            request.query("mount", &self.digest.to_string()).query("from", other).access(access);
         let answer = self.registry.client().send_without_retry(&request).await;
         match answer.map(|response| (response.status(), response)) {
             Ok((StatusCode::CREATED, _)) => Some(UploadStart::Mounted),
@@ -399,8 +405,7 @@ impl<'a> BlobUpload<'a> {
         if let Ok(value) = HeaderValue::from_str(&range) {
             patch = patch.header(header::CONTENT_RANGE, value);
         }
-        let patch =
-            patch.header(header::CONTENT_TYPE, octets()).body(self.body_of(start, length));
+        let patch = patch.header(header::CONTENT_TYPE, octets()).body(self.body_of(start, length));
         let begun = Instant::now();
         let client = self.registry.client();
         let response = client.send(&patch, RepeatPolicy::PutOff).await;

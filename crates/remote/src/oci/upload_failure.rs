@@ -90,8 +90,7 @@ impl UploadInterruptions {
 
     /// The error of an upload that is given up, with its history.
     pub(super) fn into_error(self, what: String, session: &HttpRequest) -> Error {
-        let (method, url, attempts) =
-            ("PUT".to_owned(), session.redacted_url(), self.attempts);
+        let (method, url, attempts) = ("PUT".to_owned(), session.redacted_url(), self.attempts);
         Error::Net {
             what,
             cause: net::Error::Request { method, url, attempts, unreachable: false },

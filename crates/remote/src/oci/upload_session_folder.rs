@@ -75,13 +75,12 @@ impl UploadSessionFolder {
     ) -> Option<KeptUploadFile> {
         let name = store::hash::sha256(format!("{registry}/{repository}@{digest}").as_bytes());
         let path = self.path.join(format!("{}.json", name.hex()));
-        let opened = DirBuilder::new().recursive(true).mode(0o700).create(&self.path).and_then(
-            |()| {
+        let opened =
+            DirBuilder::new().recursive(true).mode(0o700).create(&self.path).and_then(|()| {
                 let mut options = OpenOptions::new();
                 options.read(true).write(true).create(true).truncate(false).mode(0o600);
                 options.open(&path)
-            },
-        );
+            });
         let file = match opened {
             Ok(file) => file,
             Err(cause) => {
@@ -182,7 +181,10 @@ mod tests {
         assert_eq!(other.read_upload(), None);
         let again = folder.take_file("site:5000", "ai/app", &digest).unwrap();
         let kept = again.read_upload().unwrap();
-        assert_eq!((kept.location.as_str(), kept.offset, kept.least_piece), ("http://site:5000/u", 9, 5));
+        assert_eq!(
+            (kept.location.as_str(), kept.offset, kept.least_piece),
+            ("http://site:5000/u", 9, 5)
+        );
         again.remove_file();
         other.remove_file();
         assert_eq!(fs::read_dir(&folder.path).unwrap().count(), 0);

@@ -36,7 +36,9 @@ async fn put_blobs(
     for root in user.store.roots().unwrap() {
         for blob in &store::find_closure(&user.store, &root).unwrap().blobs {
             let (from, moved) = (Arc::new(user.store.clone()), Arc::clone(moved));
-            let count = move |bytes| drop(moved.fetch_add(bytes, Ordering::SeqCst));
+            let count = move |bytes| {
+                moved.fetch_add(bytes, Ordering::SeqCst);
+            };
             push.put_blob(&root, blob, from, Arc::new(count)).await?;
         }
     }
