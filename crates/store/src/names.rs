@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use types::{Digest, Reference, Root};
 
@@ -96,5 +97,30 @@ impl Store {
             return Ok(());
         }
         self.replace_file(layout::INDEX, &bytes)
+    }
+
+    /// Publishes a root as [`Store::publish_roots`] does, but may keep its name back until
+    /// [`Self::publish_pending_roots`]. The store must have everything that it needs.
+    pub(crate) fn publish_root_soon(&self, root: Root) -> Result<()> {
+        find_closure(self, &root)?;
+        if self.pending_roots().add_root(root) { self.publish_pending_roots() } else { Ok(()) }
+    }
+
+    /// Writes the names that were kept back.
+    pub(crate) fn publish_pending_roots(&self) -> Result<()> {
+        let roots = self.pending_roots().take_roots();
+        if roots.is_empty() {
+            return Ok(());
+        }
+        let started = Instant::now();
+        let written = self.change_index(|index| {
+            index.put_roots(&roots);
+            Ok(())
+        });
+        self.pending_roots().set_cost(started.elapsed());
+        if written.is_err() {
+            self.pending_roots().put_back(roots);
+        }
+        written
     }
 }

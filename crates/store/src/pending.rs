@@ -10,8 +10,6 @@ use std::time::{Duration, Instant};
 
 use types::Root;
 
-use crate::{Result, Store, find_closure};
-
 /// A name is kept back for this long at most while others follow. Readers see it soon, and a load of a
 /// thousand small images writes the index a few times.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
@@ -31,58 +29,34 @@ struct PendingState {
 
 impl PendingRoots {
     /// Adds a root. Returns whether the names are to be written now.
-    fn add_root(&self, root: Root) -> bool {
+    pub(crate) fn add_root(&self, root: Root) -> bool {
         let mut state = self.state();
         state.roots.push(root);
         let due = *state.due.get_or_insert_with(|| Instant::now() + LONGEST_WAIT);
         Instant::now() >= due
     }
 
-    fn take_roots(&self) -> Vec<Root> {
+    /// Takes all roots, to be written now.
+    pub(crate) fn take_roots(&self) -> Vec<Root> {
         let mut state = self.state();
         // Not due again while the index is written: other threads go on meanwhile.
         state.due = Some(Instant::now() + LONGEST_WAIT);
         std::mem::take(&mut state.roots)
     }
 
-    fn put_back(&self, roots: Vec<Root>) {
+    /// Puts roots back whose names could not be written.
+    pub(crate) fn put_back(&self, roots: Vec<Root>) {
         let mut state = self.state();
         // Before those that were added meanwhile: of two roots with one name the last one counts.
         state.roots.splice(0..0, roots);
     }
 
-    fn set_cost(&self, cost: Duration) {
+    /// How long writing the names has taken, on which the next time depends.
+    pub(crate) fn set_cost(&self, cost: Duration) {
         self.state().due = Some(Instant::now() + LONGEST_WAIT.max(cost * COST_FACTOR));
     }
 
     fn state(&self) -> MutexGuard<'_, PendingState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Store {
-    /// Publishes a root as [`Store::publish_roots`] does, but may keep its name back until
-    /// [`Self::publish_pending_roots`]. The store must have everything that it needs.
-    pub(crate) fn publish_root_soon(&self, root: Root) -> Result<()> {
-        find_closure(self, &root)?;
-        if self.pending_roots().add_root(root) { self.publish_pending_roots() } else { Ok(()) }
-    }
-
-    /// Writes the names that were kept back.
-    pub(crate) fn publish_pending_roots(&self) -> Result<()> {
-        let roots = self.pending_roots().take_roots();
-        if roots.is_empty() {
-            return Ok(());
-        }
-        let started = Instant::now();
-        let written = self.change_index(|index| {
-            index.put_roots(&roots);
-            Ok(())
-        });
-        self.pending_roots().set_cost(started.elapsed());
-        if written.is_err() {
-            self.pending_roots().put_back(roots);
-        }
-        written
     }
 }

@@ -10,26 +10,21 @@
 
 mod images;
 mod report;
+mod sample;
 mod verbs;
 
 use std::error::Error;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use sample::ScaleSample;
 
 use crate::bench::machine::Machine;
-use crate::bench::measure::Sample;
 
 /// The numbers of images.
 const SIZES: [usize; 4] = [250, 1_000, 4_000, 10_000];
 /// The folder below which all is made: on the disk that is built on, never a tmpfs.
 const FOLDER: &str = "target/scale";
-
-/// One verb with one number of images.
-struct ScaleSample {
-    verb: &'static str,
-    images: usize,
-    used: Sample,
-}
 
 /// Measures and writes the report. The first argument is the binary, the second the largest number of
 /// images; without them the release build and 10,000.
@@ -62,32 +57,11 @@ fn measure_size(
     samples: &mut Vec<ScaleSample>,
 ) -> Result<(), Box<dyn Error>> {
     images::make_images(folder, images)?;
-    let place = verbs::Place::new(gantry, folder);
+    let run = verbs::ScaleRun::new(gantry, folder);
     for (verb, step) in verbs::VERBS {
-        let used = place.measure_step(step)?;
+        let used = run.measure_step(step)?;
         println!("{images:6} {verb:28} {:8.2} s {:6.0} MB", used.wall, used.memory / 1e6);
         samples.push(ScaleSample { verb, images, used });
     }
     Ok(())
-}
-
-/// The exponent of growth between two measurements: 1 is a straight line.
-fn growth_exponent(before: (usize, f64), after: (usize, f64)) -> f64 {
-    (after.1 / before.1).ln() / (after.0 as f64 / before.0 as f64).ln()
-}
-
-/// A path of this run, for a command line.
-fn text(path: &Path) -> String {
-    PathBuf::from(path).display().to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::growth_exponent;
-
-    #[test]
-    fn a_straight_line_has_one_and_a_square_two() {
-        assert!((growth_exponent((250, 1.0), (1000, 4.0)) - 1.0).abs() < 1e-9);
-        assert!((growth_exponent((250, 1.0), (1000, 16.0)) - 2.0).abs() < 1e-9);
-    }
 }

@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use super::{ScaleSample, growth_exponent, verbs};
+use super::sample::{ScaleSample, growth_exponent};
+use super::verbs;
 use crate::bench::machine::Machine;
 
 pub(super) const PATH: &str = "docs/explanation/scale.md";

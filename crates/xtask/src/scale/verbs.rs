@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use testkit::TestRegistry;
 
-use super::text;
 use crate::bench::measure::{Sample, measure_command};
 
 /// A server that is not ready by then is broken.
@@ -54,13 +53,13 @@ pub(super) const VERBS: [(&str, ScaleStep); 19] = [
 ];
 
 /// The binary, the folder that it works in, and a registry to load into.
-pub(super) struct Place {
+pub(super) struct ScaleRun {
     gantry: PathBuf,
     folder: PathBuf,
     registry: TestRegistry,
 }
 
-impl Place {
+impl ScaleRun {
     pub(super) fn new(gantry: &Path, folder: &Path) -> Self {
         let storage = folder.join("registry");
         Self {
@@ -93,8 +92,8 @@ impl Place {
             .env_clear()
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", &self.folder)
-            .env("GANTRY_STORE", text(&self.folder.join("store")))
-            .env("GANTRY_CONFIG", text(&self.folder.join("config.yaml")));
+            .env("GANTRY_STORE", self.folder.join("store"))
+            .env("GANTRY_CONFIG", self.folder.join("config.yaml"));
         command
     }
 
