@@ -136,16 +136,20 @@ fn try_pack(
     let mut volumes = Vec::with_capacity(plan.files.len());
     blob_reader::run_with_blob_reader(source, plan, &kept, |feed| {
         for (volume, kept) in plan.files.iter().zip(&kept) {
-            let path = folder.join(plan.naming.file_name(volume.number));
+            let name = plan.naming.file_name(volume.number);
+            let path = folder.join(&name);
             let outcome = if let Some(kept) = kept {
                 hashes.push(kept.end_record().index_hash);
                 progress.skip_bytes(volume.size);
                 PackAction::Kept
             } else {
-                hashes.push(write_bundle_file(plan, volume, &path, &hashes, feed, progress)?);
+                progress.start_item(&name);
+                let written = write_bundle_file(plan, volume, &path, &hashes, feed, progress);
+                progress.end_item(&name);
+                hashes.push(written?);
                 PackAction::Written
             };
-            progress.finish_item(&plan.naming.file_name(volume.number));
+            progress.finish_item(&name);
             volumes.push(PackedBundleFile { path, size: volume.size, action: outcome });
         }
         Ok(())

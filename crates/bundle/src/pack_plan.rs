@@ -30,8 +30,9 @@ impl BundleName {
     /// Checks that both can be part of a file name on any system.
     pub fn new(name: &str, version: &str) -> Result<Self> {
         for text in [name, version] {
-            let wrong =
-                |reason| Err(Error::Name { text: text.chars().take(200).collect(), reason });
+            let wrong = |reason| {
+                Err(Error::Name { text: types::foreign_text::clean_excerpt(text), reason })
+            };
             if text.is_empty() || text.len() > MAX_NAME {
                 return wrong("it must have 1 to 100 characters");
             }

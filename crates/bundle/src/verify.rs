@@ -102,7 +102,7 @@ pub(crate) fn verify_opened_file(
 ) -> Result<BundleFileVerification> {
     progress.expect_bytes(volume.end_record().length);
     // Opening the file read and checked the index and the end record already.
-    progress.skip_bytes(volume.end_record().index_length + BLOCK);
+    progress.advance_bytes(volume.end_record().index_length + BLOCK);
     let frames = list_expected_entries(&volume)?;
     let work = FileVerifier {
         file: &volume,

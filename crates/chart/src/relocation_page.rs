@@ -70,6 +70,12 @@ impl RelocationPage<'_> {
     fn page_verdict(&self) -> PageVerdict {
         let count = self.report.leftovers.len() + self.report.broken.len();
         let (tone, headline, explanation) = match self.report.verdict {
+            ProofVerdict::Proven if !self.report.possible.is_empty() => (
+                Tone::Warning,
+                self.report.verdict_text().replacen("proven", "Proven", 1),
+                "Every image that the manifests name comes from the site. Whether an operator pulls \
+                 the images under “Not proven” they do not show.",
+            ),
             ProofVerdict::Proven => (
                 Tone::Good,
                 "Proven: every image comes from the site".to_owned(),

@@ -214,10 +214,21 @@ impl RelocationReport {
         })
     }
 
+    /// The verdict with what it does not cover: images that an operator may pull were not looked at.
+    pub fn verdict_text(&self) -> String {
+        let verdict = self.verdict.as_str();
+        let images: BTreeSet<&Reference> = self.possible.iter().map(|found| &found.image).collect();
+        match (self.verdict, images.len()) {
+            (ProofVerdict::Refuted, _) | (_, 0) => verdict.to_owned(),
+            (_, 1) => format!("{verdict}, but 1 possible image was not looked at"),
+            (_, count) => format!("{verdict}, but {count} possible images were not looked at"),
+        }
+    }
+
     /// The report as a Markdown document.
     pub fn to_markdown(&self) -> String {
         let mut text = format!("# {} {} to {}\n\n", self.chart, self.version, self.site);
-        let _ = writeln!(text, "Verdict: **{}**\n", self.verdict.as_str());
+        let _ = writeln!(text, "Verdict: **{}**\n", self.verdict_text());
         text.push_str("| image | at the site | locations | set by |\n|---|---|---|---|\n");
         for image in &self.moved {
             let by: Vec<String> = image.by.iter().map(|path| format!("`{path}`")).collect();

@@ -1,7 +1,6 @@
 //! Opens the cluster that a subcommand works on, and makes sure that it is the intended one before
 //! anything is written to it.
 
-use std::io::{BufRead as _, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
 use cluster::{Cluster, ClusterAccess};
@@ -11,6 +10,7 @@ use types::site::Site;
 use crate::context::CommandContext;
 use crate::environment;
 use crate::error::{CommandError, Result};
+use crate::ui::{self, Answer};
 
 /// Options of every subcommand that connects to a cluster.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -65,19 +65,15 @@ pub(crate) async fn open_cluster_to_write(
         return Ok(cluster);
     }
     let question = format!("{doing} in the current context {name} ({server})?");
-    let stdin = std::io::stdin();
     // In a script or CI nobody can answer, and waiting would hang it.
-    if !stdin.is_terminal() {
+    if !ui::is_interactive() {
         return Err(CommandError::usage_error(format!("{question} There is no terminal to confirm it on")).with_hint(
             format!("name the context with --context {name} or in site.yaml (context: {name}), or give --yes"),
         ));
     }
-    context.ui.print_status(&format!("{question} [y/N] "));
-    let mut answer = String::new();
-    let read = stdin.lock().read_line(&mut answer);
-    match (read, answer.trim().to_lowercase().as_str()) {
-        (Ok(_), "y" | "yes") => Ok(cluster),
-        _ => Err(CommandError::usage_error("not confirmed; nothing was changed")),
+    match ui::ask_question(&question) {
+        Answer::Yes => Ok(cluster),
+        Answer::No => Err(CommandError::usage_error("not confirmed; nothing was changed")),
     }
 }
 

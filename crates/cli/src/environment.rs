@@ -116,7 +116,7 @@ pub(crate) fn find_bundle_files(arguments: &[PathBuf]) -> Result<Vec<PathBuf>> {
             // `read_dir` has no order; bundle files are read and reported in the order of their numbers.
             found.sort();
             volumes.extend(found);
-        } else if path.to_string_lossy().ends_with(".gantry.json") {
+        } else if is_bundle_manifest(path) {
             volumes.extend(bundle::BundleManifest::read(path)?.file_paths(path)?);
         } else if path.exists() {
             volumes.push(path.clone());
@@ -125,6 +125,15 @@ pub(crate) fn find_bundle_files(arguments: &[PathBuf]) -> Result<Vec<PathBuf>> {
         }
     }
     Ok(volumes)
+}
+
+/// Whether an argument for [`find_bundle_files`] names one bundle file and not a bundle.
+pub(crate) fn is_single_bundle_file(path: &Path) -> bool {
+    !path.is_dir() && !is_bundle_manifest(path)
+}
+
+fn is_bundle_manifest(path: &Path) -> bool {
+    path.to_string_lossy().ends_with(".gantry.json")
 }
 
 /// Opens what arguments name as a source of content: one store folder, or bundle files.

@@ -122,10 +122,16 @@ impl CommandError {
     /// The error as that of one part of a larger task that continued without it. Its kind becomes
     /// [`ErrorKind::Partial`], except that an integrity error stays one.
     pub(crate) fn into_part_of(mut self, part: &str) -> Self {
-        self.message = format!("{part}: {}", self.message);
+        self = self.with_context(part);
         if self.kind != ErrorKind::Integrity {
             self.kind = ErrorKind::Partial;
         }
+        self
+    }
+
+    /// The same error with what it is about in front of its message.
+    pub(crate) fn with_context(mut self, about: &str) -> Self {
+        self.message = format!("{about}: {}", self.message);
         self
     }
 

@@ -20,6 +20,7 @@ mod error;
 mod error_samples;
 mod live_view;
 mod model_targets;
+mod output_files;
 mod parse_error;
 mod seeder_session;
 mod ui;
@@ -80,8 +81,7 @@ pub fn run() -> ExitCode {
                 ui::print_errors_as_json();
                 return ui::report_error(&parse_error::convert_parse_error(&error));
             }
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+            return ui::report_parse_error(&error);
         }
     };
     // From here on, errors are printed as the global options want it (`--output json`).

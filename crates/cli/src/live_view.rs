@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::IsTerminal as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use deploy::release::{PendingObject, ProgressWatcher, ReleaseProgress};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use types::foreign_text::clean_text;
 
-use crate::ui::Ui;
+use crate::ui::{self, Ui};
 
 /// Without a terminal, an unchanged state is printed again in this interval, so that a log shows that
 /// the command still runs.
@@ -37,7 +37,7 @@ struct PrintedView {
 impl ReleaseProgressView {
     /// Starts the display on standard error.
     pub(crate) fn new(ui: &Arc<Ui>) -> Self {
-        let is_live = !ui.is_quiet() && std::io::stderr().is_terminal();
+        let is_live = !ui.is_quiet() && ui::is_stderr_live();
         let target =
             if is_live { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(None, target);
@@ -97,7 +97,7 @@ impl ProgressWatcher for ReleaseProgressView {
         if view.pending.len() > SHOWN {
             let _ = write!(text, "\n    … and {} more", view.pending.len() - SHOWN);
         }
-        self.bar.set_message(text);
+        self.bar.set_message(clean_text(&text).into_owned());
     }
 
     fn note(&self, message: &str) {

@@ -5,7 +5,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use land::claim::{POD_TIMEOUT, SeedRouteChoice, SeederImage, TransferRoute};
-use land::models::{self, ModelPush, ModelPushReport, ModelPutOutcome, PushMode, UnfitModelPolicy};
+use land::models::bucket::BucketAccess;
+use land::models::{
+    self, ModelPush, ModelPushReport, ModelPutOutcome, OpenModelTarget, PushMode, UnfitModelPolicy,
+};
 use store::Source;
 use types::ByteSize;
 use types::destination::{ClaimFolder, ModelDestination};
@@ -14,6 +17,7 @@ use types::site::{ModelTarget, Site, site_folder};
 use crate::clusters::ClusterArgs;
 use crate::context::CommandContext;
 use crate::error::{CommandError, Result};
+use crate::output_files;
 use crate::seeder_session::SeederSession;
 use crate::ui;
 
@@ -39,6 +43,27 @@ pub(crate) fn push_models(
         meter.clear();
     }
     Ok(report?)
+}
+
+/// Checks the model targets of a site before anything is copied: what is in the way of a folder, and the
+/// settings, certificates and credentials of a bucket. Nothing is connected to.
+pub(crate) fn check_site_targets(context: &CommandContext, site: &Site, file: &Path) -> Result<()> {
+    for target in &site.models {
+        let beside = models::resolve_target_paths(target, site_folder(file));
+        let checked = match &beside.to {
+            ModelDestination::Depot => Ok(()),
+            ModelDestination::Claim(_) => SeederImage::at_site(site).map(drop).map_err(Into::into),
+            ModelDestination::Folder(path) => output_files::check_folder(path),
+            ModelDestination::Bucket(_) => {
+                let access = BucketAccess::of_target(&beside, &context.config.ca);
+                OpenModelTarget::open_to_write(&beside.to, &access).map(drop).map_err(Into::into)
+            }
+        };
+        checked.map_err(|error: CommandError| {
+            error.with_context(&format!("models to {}", target.to))
+        })?;
+    }
+    Ok(())
 }
 
 /// Writes the models of a source to all model targets of a site. A failure for one target does not

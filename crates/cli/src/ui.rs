@@ -1,26 +1,30 @@
 //! Everything that Gantry prints. Results go to standard output (a table, or JSON), everything else to
-//! standard error: progress, warnings, errors.
-#![expect(clippy::print_stderr, reason = "this is the only module that prints")]
+//! standard error: progress, warnings, errors. `terminal` writes both, and cleans what others wrote.
 
-use std::io::{IsTerminal, Write};
+mod progress;
+mod table;
+mod terminal;
+
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::ValueEnum;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use schemars::JsonSchema;
 use serde::Serialize;
-use store::progress::Progress;
-use types::ByteSize;
+use types::foreign_text::{clean_message, clean_text, escape_json};
 
+use self::progress::ProgressDetail;
+pub(crate) use self::progress::ProgressMeter;
+pub(crate) use self::table::{format_rows, format_table};
+pub(crate) use self::terminal::{
+    Answer, ask_question, is_interactive, is_stderr_live, is_stdout_terminal,
+};
+use self::terminal::{Color, print_message, write_to_stderr, write_to_stdout};
 use crate::error::{CommandError, Result};
 
-/// Without a terminal, a line in this interval shows that the work continues: often enough for a
-/// person who follows a CI log, rare enough not to fill it.
-const LINE_INTERVAL: Duration = Duration::from_secs(5);
+/// Moves the cursor to the top left and clears what follows it (ECMA-48, CUP and ED).
+const CLEAR_SCREEN: &str = "\x1b[H\x1b[J";
 
 /// Whether errors are printed as JSON. A static, since an error is printed by `main` (or by the
 /// thread that handles Ctrl-C), where no [`Ui`] exists any more.
@@ -56,11 +60,12 @@ impl Ui {
         if !quiet {
             let filter = tracing_subscriber::EnvFilter::try_from_env("GANTRY_LOG")
                 .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
-            // Fails only if a logger exists already, as in tests.
+            // Fails only if a logger exists already, as in tests. Without colours, since the writer
+            // shows escapes.
             let _ = tracing_subscriber::fmt()
                 .with_env_filter(filter)
-                .with_writer(std::io::stderr)
-                .with_ansi(is_color_enabled())
+                .with_writer(|| terminal::LogWriter)
+                .with_ansi(false)
                 .with_target(false)
                 .try_init();
         }
@@ -74,13 +79,10 @@ impl Ui {
         table: impl FnOnce(&T) -> String,
     ) -> Result<()> {
         // `table` is called only if its text is printed.
-        let text = match self.output {
-            OutputFormat::Table => table(value),
-            OutputFormat::Json => serde_json::to_string_pretty(value).map_err(|cause| {
-                CommandError::failure(format!("cannot print the result: {cause}"))
-            })?,
-        };
-        self.print(text.trim_end_matches('\n'))
+        match self.output {
+            OutputFormat::Table => self.print_text(&table(value)),
+            OutputFormat::Json => self.print_json(value),
+        }
     }
 
     /// Whether only results and errors are printed (`--quiet`).
@@ -93,212 +95,98 @@ impl Ui {
         self.output == OutputFormat::Json
     }
 
-    /// Prints text that is itself the result (a completion script, a list) and a line end.
+    /// Prints a result for people, and a line end.
     #[expect(clippy::unused_self, reason = "all printing goes through this type")]
-    pub(crate) fn print(&self, text: &str) -> Result<()> {
-        if text.is_empty() {
-            return Ok(());
-        }
-        match writeln!(std::io::stdout().lock(), "{text}") {
-            Ok(()) => Ok(()),
-            // `gantry … | head` closes the pipe early; that is not an error.
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-            Err(error) => Err(CommandError::failure(format!("cannot write to stdout: {error}"))),
+    pub(crate) fn print_text(&self, text: &str) -> Result<()> {
+        match text.trim_end_matches('\n') {
+            "" => Ok(()),
+            text => write_to_stdout(format!("{}\n", clean_text(text)).as_bytes()),
         }
     }
 
-    /// Prints a result that has to stay byte for byte as it is, such as a stream of manifests.
+    /// As [`Ui::print_text`], in place of what the terminal shows.
     #[expect(clippy::unused_self, reason = "all printing goes through this type")]
-    pub(crate) fn print_bytes(&self, bytes: &[u8]) -> Result<()> {
-        let mut stdout = std::io::stdout().lock();
-        match stdout.write_all(bytes).and_then(|()| stdout.flush()) {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-            Err(error) => Err(CommandError::failure(format!("cannot write to stdout: {error}"))),
+    pub(crate) fn redraw_text(&self, text: &str) -> Result<()> {
+        let text = clean_text(text.trim_end_matches('\n'));
+        write_to_stdout(format!("{CLEAR_SCREEN}{text}\n").as_bytes())
+    }
+
+    /// Prints a result as an indented JSON document.
+    #[expect(clippy::unused_self, reason = "all printing goes through this type")]
+    fn print_json(&self, value: &impl Serialize) -> Result<()> {
+        let text = serde_json::to_string_pretty(value)
+            .map_err(|cause| CommandError::failure(format!("cannot print the result: {cause}")))?;
+        write_to_stdout(format!("{}\n", escape_json(text)).as_bytes())
+    }
+
+    /// Prints a document that is itself the result (manifests, an overlay, a completion script) and that
+    /// other programs read: byte for byte, except on a terminal.
+    #[expect(clippy::unused_self, reason = "all printing goes through this type")]
+    pub(crate) fn print_document(&self, text: &str) -> Result<()> {
+        if is_stdout_terminal() {
+            return write_to_stdout(clean_text(text).as_bytes());
         }
+        write_to_stdout(text.as_bytes())
     }
 
     /// Prints what is being done, to standard error.
     pub(crate) fn print_status(&self, message: &str) {
         if !self.quiet {
-            eprintln!("{message}");
+            print_message("", Color::None, message);
         }
     }
 
     /// Prints a warning, to standard error.
     pub(crate) fn print_warning(&self, message: &str) {
         if !self.quiet {
-            eprintln!("{} {message}", paint_text("warning:", "33"));
+            print_message("warning:", Color::Yellow, message);
         }
     }
 
-    /// Starts a progress display: a bar on a terminal, elsewhere a line every few seconds. `doing` is
-    /// its label, at most 9 characters.
+    /// Prints one warning for all items that have the same problem: `about` says what it is.
+    pub(crate) fn print_grouped_warning(&self, about: &str, items: &[String]) {
+        /// More items would push everything else off the screen; the result lists them all.
+        const SHOWN: usize = 5;
+        match items {
+            [] => {}
+            [item] => self.print_warning(&format!("{item}: {about}")),
+            items => {
+                let mut message = format!("{} items: {about}", items.len());
+                for item in items.iter().take(SHOWN) {
+                    message.push_str(&format!("\n  {item}"));
+                }
+                if items.len() > SHOWN {
+                    message.push_str(&format!("\n  … and {} more", items.len() - SHOWN));
+                }
+                self.print_warning(&message);
+            }
+        }
+    }
+
+    /// Asks for a confirmation on the terminal. Without one nobody can answer: then it is taken as given.
+    ///
+    /// # Errors
+    ///
+    /// The answer is not yes.
+    #[expect(clippy::unused_self, reason = "all printing goes through this type")]
+    pub(crate) fn require_confirmation(&self, question: &str) -> Result<()> {
+        if !is_interactive() || ask_question(question) == Answer::Yes {
+            return Ok(());
+        }
+        Err(CommandError::usage_error("not confirmed; nothing was changed")
+            .with_hint("answer y, or give --yes"))
+    }
+
+    /// Starts a progress display: a line that is redrawn on a terminal, elsewhere a line every few
+    /// seconds. `doing` is its label, at most 9 characters.
     pub(crate) fn start_progress(&self, doing: &'static str) -> Arc<ProgressMeter> {
-        // Standard output may be redirected while a person watches, so only standard error counts.
-        let is_live = !self.quiet && std::io::stderr().is_terminal();
-        let bar = ProgressBar::with_draw_target(
-            Some(0),
-            if is_live { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() },
-        );
-        if let Ok(style) = ProgressStyle::with_template(
-            "{prefix:>9} [{bar:30}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta} {wide_msg}",
-        ) {
-            bar.set_style(style.progress_chars("=> "));
-        }
-        bar.set_prefix(doing);
-        if is_live {
-            bar.enable_steady_tick(Duration::from_millis(200));
-        }
-        Arc::new(ProgressMeter {
-            bar,
-            doing,
-            is_live,
-            quiet: self.quiet,
-            verbose: self.verbose,
-            expected: AtomicU64::new(0),
-            moved: AtomicU64::new(0),
-            skipped: AtomicU64::new(0),
-            started: Instant::now(),
-            last_line: Mutex::new(Instant::now()),
-        })
-    }
-}
-
-/// The progress of one operation, in bytes.
-pub(crate) struct ProgressMeter {
-    bar: ProgressBar,
-    doing: &'static str,
-    is_live: bool,
-    quiet: bool,
-    verbose: u8,
-    expected: AtomicU64,
-    moved: AtomicU64,
-    skipped: AtomicU64,
-    started: Instant,
-    last_line: Mutex<Instant>,
-}
-
-impl ProgressMeter {
-    /// Removes the bar and prints what was transferred.
-    pub(crate) fn finish(&self) {
-        self.bar.finish_and_clear();
-        let (moved, skipped) =
-            (self.moved.load(Ordering::Relaxed), self.skipped.load(Ordering::Relaxed));
-        if self.quiet {
-            return;
-        }
-        let seconds = self.started.elapsed().as_secs_f64();
-        let there = if skipped > 0 {
-            format!(", {} already present", ByteSize(skipped))
-        } else {
-            String::new()
+        let detail = match (self.quiet, self.verbose) {
+            (true, _) => ProgressDetail::Nothing,
+            (false, 0) => ProgressDetail::Summary,
+            (false, _) => ProgressDetail::Items,
         };
-        let rate = format_rate(moved, seconds);
-        eprintln!("{:>9} {}{there} in {seconds:.1} s{rate}", self.doing, ByteSize(moved));
+        Arc::new(ProgressMeter::start(doing, detail))
     }
-
-    /// Removes the bar and prints nothing.
-    pub(crate) fn clear(&self) {
-        self.bar.finish_and_clear();
-    }
-
-    fn print_line(&self) {
-        if self.is_live || self.quiet {
-            return;
-        }
-        // Another thread is printing the line right now: this one need not wait for it.
-        let Ok(mut last) = self.last_line.try_lock() else { return };
-        // Called for every chunk of every transfer, so nearly all calls end here.
-        if last.elapsed() < LINE_INTERVAL {
-            return;
-        }
-        *last = Instant::now();
-        let done = self.moved.load(Ordering::Relaxed) + self.skipped.load(Ordering::Relaxed);
-        let expected = self.expected.load(Ordering::Relaxed);
-        let seconds = self.started.elapsed().as_secs_f64();
-        let moved = self.moved.load(Ordering::Relaxed);
-        let left = format_time_left(moved, expected.saturating_sub(done), seconds);
-        let rate = format_rate(moved, seconds);
-        eprintln!("{:>9} {} of {}{rate}{left}", self.doing, ByteSize(done), ByteSize(expected));
-    }
-}
-
-/// The rate as text to append; empty where there is too little to compute it from.
-fn format_rate(bytes: u64, seconds: f64) -> String {
-    // A rate over less than a few reads of the clock would be arbitrary.
-    if seconds < 0.05 || bytes == 0 {
-        return String::new();
-    }
-    #[expect(clippy::cast_precision_loss, clippy::cast_sign_loss, reason = "only displayed")]
-    let rate = (bytes as f64 / seconds) as u64;
-    format!(", {}/s", ByteSize(rate))
-}
-
-/// The estimated time left as text to append; empty where it is unknown.
-fn format_time_left(moved: u64, remaining: u64, seconds: f64) -> String {
-    if moved == 0 || remaining == 0 {
-        return String::new();
-    }
-    #[expect(clippy::cast_precision_loss, reason = "only displayed")]
-    let left = seconds * remaining as f64 / moved as f64;
-    format!(", about {left:.0} s left")
-}
-
-impl Progress for ProgressMeter {
-    fn expect_bytes(&self, bytes: u64) {
-        let all = self.expected.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        self.bar.set_length(all);
-    }
-
-    fn advance_bytes(&self, bytes: u64) {
-        self.moved.fetch_add(bytes, Ordering::Relaxed);
-        self.bar.inc(bytes);
-        self.print_line();
-    }
-
-    fn skip_bytes(&self, bytes: u64) {
-        self.skipped.fetch_add(bytes, Ordering::Relaxed);
-        self.bar.inc(bytes);
-    }
-
-    fn finish_item(&self, name: &str) {
-        if self.quiet {
-            return;
-        }
-        if self.is_live {
-            self.bar.set_message(name.to_owned());
-        }
-        if self.verbose > 0 {
-            // `suspend` hides the bar meanwhile, which would otherwise be printed over.
-            self.bar.suspend(|| eprintln!("{:>9} {name}", "done"));
-        }
-    }
-
-    fn add_note(&self, message: &str) {
-        if !self.quiet {
-            self.bar.suspend(|| eprintln!("{:>9} {message}", "note:"));
-        }
-    }
-}
-
-/// A table with aligned columns and no borders, which is easy to read and to process with `cut`.
-pub(crate) fn format_table<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> String {
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::NOTHING);
-    table.set_header(head.map(str::to_uppercase));
-    for row in rows {
-        table.add_row(row);
-    }
-    table.lines().map(|line| line.trim().to_owned() + "\n").collect()
-}
-
-/// Lines of a name and a value, with the values aligned.
-pub(crate) fn format_rows(rows: Vec<[String; 2]>) -> String {
-    let width = rows.iter().map(|[name, _]| name.len()).max().unwrap_or_default();
-    let lines: Vec<_> =
-        rows.iter().map(|[name, value]| format!("{name:width$}  {value}")).collect();
-    lines.join("\n") + "\n"
 }
 
 /// What is printed for an error with `--output json`, as one line on standard error.
@@ -337,74 +225,48 @@ pub(crate) fn exit_with_error(error: &CommandError) -> ! {
     std::process::exit(error.exit_code().into())
 }
 
+/// Prints an error of the command line's parser, or the help that was asked for, and returns the exit
+/// code.
+pub(crate) fn report_parse_error(error: &clap::Error) -> ExitCode {
+    if error.use_stderr() {
+        let text = error.render();
+        // The parser colours its own words. What the command line contains may have escapes of its own,
+        // and is then shown without colours.
+        let plain = text.to_string();
+        match plain.chars().any(|character| character.is_control() && character != '\n') {
+            true => write_to_stderr(clean_message(&plain).as_bytes()),
+            false => drop(error.print()),
+        }
+        return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+    }
+    match error.print() {
+        Err(cause) if cause.kind() != std::io::ErrorKind::BrokenPipe => report_error(
+            &CommandError::failure(format!("cannot write to standard output: {cause}")),
+        ),
+        _ => ExitCode::SUCCESS,
+    }
+}
+
 /// Prints an error, its causes and its hints, as text or as one line of JSON.
 fn print_error(error: &CommandError) {
     let (kind, message, hints) = (error.kind().as_str(), error.message(), error.hints());
     if JSON_ERRORS.load(Ordering::Relaxed) {
         let error = ErrorObject {
             kind: kind.to_owned(),
-            message: message.to_owned(),
-            causes: error.causes().to_vec(),
-            hints: hints.to_vec(),
+            message: clean_message(message),
+            causes: error.causes().iter().map(|cause| clean_message(cause)).collect(),
+            hints: hints.iter().map(|hint| clean_message(hint)).collect(),
         };
         // Texts can always be written as JSON.
-        eprintln!("{}", serde_json::to_string(&ErrorDocument { error }).unwrap_or_default());
+        let json = serde_json::to_string(&ErrorDocument { error }).unwrap_or_default();
+        write_to_stderr(format!("{json}\n").as_bytes());
         return;
     }
-    eprintln!("{} {message}", paint_text("error:", "1;31"));
+    print_message("error:", Color::BoldRed, message);
     for cause in error.causes() {
-        eprintln!("{} {cause}", paint_text("cause:", "31"));
+        print_message("cause:", Color::Red, cause);
     }
     for hint in hints {
-        eprintln!("{} {hint}", paint_text("hint:", "36"));
-    }
-}
-
-fn paint_text(text: &str, code: &str) -> String {
-    if is_color_enabled() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
-}
-
-// NO_COLOR as in https://no-color.org: it counts if it is set and not empty.
-fn is_color_enabled() -> bool {
-    std::io::stderr().is_terminal()
-        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-        && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn a_rate_is_shown_only_where_there_is_enough_to_compute_it_from() {
-        assert_eq!(format_rate(10 << 20, 2.0), format!(", {}/s", ByteSize(5 << 20)));
-        assert_eq!(format_rate(10 << 20, 0.01), "");
-        assert_eq!(format_rate(0, 10.0), "");
-    }
-
-    #[test]
-    fn the_time_left_comes_from_what_was_transferred_and_not_from_what_was_there() {
-        // A tenth of the rest in three seconds.
-        assert_eq!(format_time_left(100, 1000, 3.0), ", about 30 s left");
-        assert_eq!(format_time_left(0, 1000, 3.0), "");
-        assert_eq!(format_time_left(100, 0, 3.0), "");
-    }
-
-    #[test]
-    fn columns_are_aligned_and_no_line_ends_with_spaces() {
-        let rows = vec![["a".into(), "1".into()], ["long name".into(), String::new()]];
-        let table = format_table(["name", "size"], rows);
-        let lines: Vec<&str> = table.lines().collect();
-        assert_eq!(lines[1].find('1'), lines[0].find("SIZE"));
-        assert!(lines.iter().all(|line| line.trim_end() == *line), "{table:?}");
-        assert_eq!(lines[2], "long name");
-    }
-
-    #[test]
-    fn values_stand_below_each_other() {
-        let rows = format_rows(vec![["a".into(), "1".into()], ["longer".into(), "2".into()]]);
-        assert_eq!(rows, "a       1\nlonger  2\n");
-        assert_eq!(format_rows(vec![]), "\n");
+        print_message("hint:", Color::Cyan, hint);
     }
 }

@@ -290,10 +290,11 @@ impl<S: Sink> LoadRun<S> {
                 }
             })
         };
-        self.sink
-            .put_blob(root, blob, Arc::clone(&self.source), moved)
-            .await
-            .map_err(|error| FailureCause::from_error(&error))?;
+        let name = root.name.to_string();
+        self.progress.start_item(&name);
+        let put = self.sink.put_blob(root, blob, Arc::clone(&self.source), moved).await;
+        self.progress.end_item(&name);
+        put.map_err(|error| FailureCause::from_error(&error))?;
         // Bytes that moved were counted by the closure above. The others are there already: all of a
         // blob that the sink has or links, and the beginning of one that an earlier run had sent.
         self.count_present(blob, &mut turn, told.load(Ordering::Relaxed));

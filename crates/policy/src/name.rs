@@ -29,6 +29,11 @@ impl Namespace {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether it is one of Kubernetes itself, such as `kube-system`.
+    pub fn is_system(&self) -> bool {
+        SYSTEM.contains(&self.as_str())
+    }
 }
 
 impl FromStr for Namespace {

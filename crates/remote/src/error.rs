@@ -278,8 +278,7 @@ impl Error {
             | Self::AccessRefused { .. }
             | Self::Render { .. }
             | Self::Program { .. } => true,
-            // A host that cannot be reached at all is usually a wrong address or a missing proxy
-            // setting; a connection that broke in between is worth another try.
+            // A host that cannot be reached may be so tomorrow: that is the network's, not the input's.
             Self::Net { cause, .. } => matches!(
                 cause,
                 net::Error::Unauthorized { .. }
@@ -288,7 +287,6 @@ impl Error {
                     | net::Error::Untrusted { .. }
                     | net::Error::Credentials { .. }
                     | net::Error::Setup { .. }
-                    | net::Error::Request { unreachable: true, .. }
             ),
             Self::Store(_)
             | Self::Write { .. }

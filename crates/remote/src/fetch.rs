@@ -77,7 +77,9 @@ pub async fn fetch_blobs(
             async move {
                 // The client's own limit: other work on the same client counts as well.
                 let _place = client.acquire_permit().await;
+                progress.start_item(&job.name);
                 let outcome = fetch_blob(&client, &store, &job, &progress).await;
+                progress.end_item(&job.name);
                 (job, outcome)
             }
         })

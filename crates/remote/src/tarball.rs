@@ -166,10 +166,14 @@ fn member_type(header: &Header) -> EntryType {
 }
 
 fn damaged_archive(name: &str, cause: io::Error) -> Error {
-    Error::Damaged {
-        what: name.to_owned(),
-        reason: Cause::about("it is not a complete tar archive", cause),
-    }
+    // A file of another kind has no header: the library quotes the fields that it found in its place,
+    // which is the beginning of the file (`… when getting cksum for root:x:0:0…`).
+    let quotes_content = cause.to_string().contains(" when getting ");
+    let reason = match quotes_content {
+        true => Cause::from("it is not a tar archive"),
+        false => Cause::about("it is not a complete tar archive", cause),
+    };
+    Error::Damaged { what: name.to_owned(), reason }
 }
 
 fn too_many_members(name: &str) -> Error {

@@ -10,6 +10,11 @@ pub trait Progress: Send + Sync {
     fn advance_bytes(&self, bytes: u64);
     /// `bytes` of the expected ones exist at the target and are not transferred.
     fn skip_bytes(&self, bytes: u64);
+    /// Bytes of this item are transferred from now on, until [`Progress::end_item`] is called with the
+    /// same name. Several items may be transferred at once, and one several times (its blobs).
+    fn start_item(&self, _name: &str) {}
+    /// The transfer that began with [`Progress::start_item`] has ended, whether it succeeded or not.
+    fn end_item(&self, _name: &str) {}
     /// A named item is finished (an image, a model, a bundle file).
     fn finish_item(&self, name: &str);
     /// A message that a person should see although nothing failed (a retry, a missing signature).

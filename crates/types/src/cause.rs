@@ -2,9 +2,15 @@
 //! error is printed ([`error_chain`], [`causes_of`]). Every crate uses these, so that a cause is
 //! printed once and in one form.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
+
+use crate::foreign_text::shorten_middle;
+
+/// The longest text of a parser's error, in characters: serde quotes the value that it cannot use.
+const LONGEST_PARSE_ERROR: usize = 300;
 
 /// Why something failed: another error, a sentence of our own about another error, or a sentence
 /// alone, where an error variant is made for several reasons and not all are errors.
@@ -104,9 +110,14 @@ impl From<std::io::Error> for Cause {
     }
 }
 
+/// A value that serde quotes is shortened; the error itself, with the whole value, is not kept then.
 impl From<serde_json::Error> for Cause {
     fn from(error: serde_json::Error) -> Self {
-        Self::from_error(error)
+        let text = error.to_string();
+        match shorten_middle(&text, LONGEST_PARSE_ERROR) {
+            Cow::Borrowed(_) => Self::from_error(error),
+            Cow::Owned(shortened) => shortened.into(),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! The errors of this crate: a text that a person or another program wrote does not parse.
 
 use crate::Cause;
+use crate::foreign_text::clean_excerpt;
 
 /// A text that does not parse. Every variant names the text and says what to write instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -60,12 +61,10 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// Makes an [`Error::Invalid`]. The text is cut to 200 characters, so that hostile input cannot
-    /// flood a terminal.
+    /// Makes an [`Error::Invalid`] with an excerpt of the text, so that hostile input cannot flood a
+    /// terminal.
     pub(crate) fn invalid_text(what: &'static str, text: &str, reason: impl Into<Cause>) -> Self {
-        const SHOWN: usize = 200;
-        let shown: String = text.chars().take(SHOWN).collect();
-        Self::Invalid { what, text: shown, reason: reason.into() }
+        Self::Invalid { what, text: clean_excerpt(text), reason: reason.into() }
     }
 }
 

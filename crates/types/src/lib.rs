@@ -16,6 +16,7 @@ mod digest;
 mod documented_examples;
 mod duration;
 mod error;
+pub mod foreign_text;
 mod hub;
 
 pub mod input;

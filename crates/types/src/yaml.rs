@@ -10,6 +10,7 @@ use serde_json::Value;
 use serde_saphyr::budget::BudgetBreach;
 use serde_saphyr::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
 
+use crate::foreign_text::clean_excerpt;
 use crate::{Cause, Error, Result};
 
 /// Reads one YAML document. `name` is what an error calls it, usually the path. Unknown keys,
@@ -63,6 +64,11 @@ impl fmt::Display for DocumentFault {
 
 /// Says what is wrong with a text that the library refuses.
 fn locate_fault(text: &str, error: &serde_saphyr::Error) -> DocumentFault {
+    // A file that is no text at all fails at its first odd byte, which says nothing to a user.
+    if text.contains('\0') {
+        let message = "the document is not a text file".to_owned();
+        return DocumentFault { line: 0, column: 0, message };
+    }
     let error = error.without_snippet();
     let (line, column) = error.location().map_or((0, 0), |l| (l.line(), l.column()));
     let subject = match find_key_at(text, line, column) {
@@ -86,7 +92,7 @@ fn describe_error(error: &serde_saphyr::Error, subject: &str) -> String {
         }
         Yaml::SerdeMissingField { field, .. } => format!("the key {field:?} is missing"),
         Yaml::DuplicateMappingKey { key: Some(key), .. } => {
-            format!("the key {key:?} is given twice; remove one of the two")
+            format!("the key {:?} is given twice; remove one of the two", clean_excerpt(key))
         }
         Yaml::DuplicateMappingKey { key: None, .. } => {
             "a key is given twice; remove one of the two".to_owned()
@@ -101,7 +107,13 @@ fn describe_error(error: &serde_saphyr::Error, subject: &str) -> String {
         Yaml::NullIntoString { .. } => format!("{subject} is empty; write a text"),
         Yaml::SerdeInvalidType { unexpected, expected, .. }
         | Yaml::SerdeInvalidValue { unexpected, expected, .. } => {
-            let (expected, found) = (describe_expected(expected), describe_found(unexpected));
+            let expected = describe_expected(expected);
+            // A file of another kind (a list of users, a key) is one long text to YAML: none of it is
+            // quoted where a map or a list should be.
+            let found = match expected.starts_with("a map") || expected.starts_with("a list") {
+                true if unexpected.starts_with("string ") => "a text".to_owned(),
+                _ => describe_found(unexpected),
+            };
             format!("{subject} must be {expected}; it is {found}")
         }
         Yaml::SerdeInvalidLength { len, expected, .. } => {
@@ -172,7 +184,7 @@ fn describe_found(unexpected: &str) -> String {
         text => {
             let kinds = ["integer ", "floating point ", "string ", "boolean "];
             let value = kinds.iter().find_map(|kind| text.strip_prefix(kind));
-            value.unwrap_or(text).replace('`', "")
+            clean_excerpt(value.unwrap_or(text)).replace('`', "")
         }
     }
 }
@@ -256,6 +268,8 @@ fn describe_unknown_name(what: &str, found: &str, known: &[&'static str]) -> Str
     // Jaro-Winkler: 1 is equal, 0 has nothing in common. From 0.7 on a typing error is likely
     // (`platfroms`, `imgae`); below, unrelated words would be proposed.
     const NEAR: f64 = 0.7;
+    // Unknown names are those of whoever wrote the document.
+    let found = &clean_excerpt(found);
     let nearest = known
         .iter()
         .map(|candidate| (strsim::jaro_winkler(found, candidate), candidate))

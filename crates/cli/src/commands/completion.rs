@@ -24,5 +24,5 @@ pub(crate) fn run(
 ) -> Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut definition, "gantry", &mut script);
-    context.ui.print(String::from_utf8_lossy(&script).trim_end())
+    context.ui.print_document(&String::from_utf8_lossy(&script))
 }

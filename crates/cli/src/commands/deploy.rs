@@ -31,6 +31,7 @@ use crate::clusters::{self, ClusterArgs};
 use crate::context::CommandContext;
 use crate::error::{CommandError, Result};
 use crate::live_view::ReleaseProgressView;
+use crate::output_files::OverwriteArgs;
 use crate::value_parsers::{SECOND, WEEK, duration_within};
 use crate::{environment, ui};
 
@@ -85,6 +86,8 @@ pub(crate) struct DeployArgs {
     /// site's registry; one folder per release.
     #[arg(long, value_name = "DIR")]
     mirrors: Option<PathBuf>,
+    #[command(flatten)]
+    overwrite: OverwriteArgs,
     /// Deploy even if some containers cannot be configured for offline use.
     #[arg(long, alias = "allow-unwired")]
     allow_online: bool,
@@ -319,6 +322,7 @@ impl DeployRun<'_> {
         {
             for remedy in &prepared.report.remedies {
                 let file = folder.join(name).join(&remedy.file);
+                self.args.overwrite.check_file_in_new_folder(&file)?;
                 environment::write_file_with_folders(&file, &remedy.text)?;
                 ui.print_status(&format!(
                     "{} written: copy it to {} on each node ({})",

@@ -119,7 +119,7 @@ pub(crate) fn run(context: &CommandContext, args: &ImagesArgs) -> Result<()> {
     }
     if args.list {
         let list: Vec<String> = images.images.iter().map(|i| i.reference.to_string()).collect();
-        return context.ui.print(&list.join("\n"));
+        return context.ui.print_text(&list.join("\n"));
     }
     context.ui.print_result(&images, format_table)
 }

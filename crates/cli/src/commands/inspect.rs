@@ -58,7 +58,7 @@ pub(crate) fn run(context: &CommandContext, args: &InspectArgs) -> Result<()> {
     // Unlike for `load`, missing files are fine: the first file has the documents of all of them.
     let bundle = Bundle::open_partial(&environment::find_bundle_files(&args.volumes)?)?;
     if args.lock {
-        return context.ui.print(String::from_utf8_lossy(bundle.lock()).trim_end());
+        return context.ui.print_document(&String::from_utf8_lossy(bundle.lock()));
     }
     let rows = bundle
         .check_completeness()?

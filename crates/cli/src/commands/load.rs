@@ -24,6 +24,7 @@ use crate::context::CommandContext;
 use crate::environment;
 use crate::error::{CommandError, ErrorKind, Result};
 use crate::model_targets;
+use crate::output_files::OverwriteArgs;
 use crate::ui;
 use crate::value_parsers::number_within;
 
@@ -76,6 +77,8 @@ pub(crate) struct LoadArgs {
     /// Print what would be copied where, without copying it.
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    overwrite: OverwriteArgs,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -133,6 +136,13 @@ pub(crate) fn run(context: &CommandContext, args: &LoadArgs) -> Result<()> {
             return Err(CommandError::usage_error("name the target: --to REGISTRY or --site FILE"));
         }
     };
+    // All that is written is checked before the first byte is moved: an hour later is too late.
+    if let Some(path) = &args.receipt {
+        args.overwrite.check_file(path)?;
+    }
+    if let (Some(site), Some(file)) = (&site, &args.site) {
+        model_targets::check_site_targets(context, site, file)?;
+    }
     let source = environment::open_source(&args.sources)?;
     let roots = source.roots()?;
     if roots.is_empty() {

@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use crate::context::CommandContext;
 use crate::environment;
-use crate::error::{CommandError, Result};
+use crate::error::Result;
+use crate::output_files::OverwriteArgs;
 
 /// The option for where manifests are written.
 #[derive(clap::Args)]
@@ -21,6 +22,8 @@ pub(super) struct ManifestOutputArgs {
         hide_default_value = true
     )]
     out: PathBuf,
+    #[command(flatten)]
+    overwrite: OverwriteArgs,
 }
 
 /// An object in the written manifests, by kind and name.
@@ -41,20 +44,7 @@ impl ManifestOutputArgs {
 
     /// Checks the path before any work is done.
     pub(super) fn check_path(&self) -> Result<()> {
-        let Some(path) = self.file() else { return Ok(()) };
-        let shown = path.display();
-        if path.is_dir() {
-            return Err(CommandError::usage_error(format!("{shown} is a folder"))
-                .with_hint("give a file name"));
-        }
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        match folder.filter(|folder| !folder.is_dir()) {
-            Some(folder) => Err(CommandError::usage_error(format!(
-                "{shown}: the folder {} does not exist",
-                folder.display()
-            ))),
-            None => Ok(()),
-        }
+        self.overwrite.check_file(&self.out)
     }
 
     /// Writes the manifests to the file or to standard output, with `about` as a comment in front. With
@@ -69,7 +59,7 @@ impl ManifestOutputArgs {
         match self.file() {
             Some(path) => environment::write_file(path, &text),
             None if context.ui.is_json() => Ok(()),
-            None => context.ui.print(text.trim_end()),
+            None => context.ui.print_document(&text),
         }
     }
 }

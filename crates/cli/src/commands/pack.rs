@@ -64,6 +64,12 @@ struct PackSummaryFile {
 }
 
 pub(crate) fn run(context: &CommandContext, args: &PackArgs) -> Result<()> {
+    let is_stream = args.out.as_os_str() == "-";
+    if is_stream && !args.dry_run && ui::is_stdout_terminal() {
+        return Err(CommandError::usage_error("a bundle is not written to a terminal").with_hint(
+            "redirect it: gantry pack -o - > site.gantry, or name a folder with -o DIR",
+        ));
+    }
     let lock = environment::read_lock(context)?;
     let text = lock.to_yaml()?;
     let Some(store) = context.open_existing_store()? else {
@@ -115,7 +121,7 @@ pub(crate) fn run(context: &CommandContext, args: &PackArgs) -> Result<()> {
     if !args.dry_run {
         let meter = context.ui.start_progress("pack");
         // Standard output carries the bundle itself, so no summary can be printed there.
-        if args.out.as_os_str() == "-" {
+        if is_stream {
             let mut out = std::io::stdout().lock();
             let outcome = bundle::pack_to_stream(&store, &plan, &mut out, &*meter);
             meter.finish();

@@ -18,6 +18,7 @@ use types::site_content::SiteContent;
 use crate::context::CommandContext;
 use crate::environment;
 use crate::error::{CommandError, ErrorKind, Result};
+use crate::output_files::OverwriteArgs;
 
 /// Change the images of rendered manifests to those in the site's registry, as a post-renderer of helm
 /// or in a pipe.
@@ -75,9 +76,11 @@ pub(crate) fn run(context: &CommandContext, args: &PostRenderArgs) -> Result<()>
     if let Some(folder) = &args.write_plugin {
         return run_write_plugin(context, folder);
     }
+    if let Some(path) = &args.error_file {
+        OverwriteArgs::default().check_file(path)?;
+    }
     // Nothing is printed unless everything is proven: helm installs whatever a post-renderer prints.
-    let outcome =
-        move_images(context, args).and_then(|stream| context.ui.print_bytes(stream.as_bytes()));
+    let outcome = move_images(context, args).and_then(|stream| context.ui.print_document(&stream));
     let Some(path) = &args.error_file else { return outcome };
     match &outcome {
         // An error of an earlier run must not look like one of this run.

@@ -21,6 +21,7 @@ use types::site_content::SiteContent;
 use crate::charts::{self, RenderArgs};
 use crate::context::CommandContext;
 use crate::error::{CommandError, ErrorKind, Result};
+use crate::output_files::OverwriteArgs;
 use crate::{environment, ui};
 
 /// Write a values file that makes a chart pull all of its images from the site's registry, and prove
@@ -85,6 +86,8 @@ pub(crate) struct RelocateArgs {
     /// Print the result without writing any files.
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    overwrite: OverwriteArgs,
 }
 
 fn parse_report_path(text: &str) -> Result<PathBuf, String> {
@@ -221,18 +224,6 @@ fn read_site_services(
 /// Checks the output paths before any work is done, since rendering takes a while.
 fn check_output_paths(args: &RelocateArgs) -> Result<()> {
     for path in args.report.iter().chain([&args.overlay]).chain(&args.patches) {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
-            return Err(CommandError::usage_error(format!(
-                "{}: the folder {} does not exist",
-                path.display(),
-                folder.display()
-            )));
-        }
-        if path.is_dir() {
-            return Err(CommandError::usage_error(format!("{} is a folder", path.display()))
-                .with_hint("give a file name"));
-        }
         // An overlay that is written over a values file would destroy what a person wrote. It is also not
         // an input: with the images moved already, nothing could be learnt from the renders.
         let own = path.canonicalize().ok();
@@ -245,6 +236,9 @@ fn check_output_paths(args: &RelocateArgs) -> Result<()> {
             .with_hint(
                 "name another file with -o, and give with -f only your own values, not an old overlay",
             ));
+        }
+        if !args.dry_run {
+            args.overwrite.check_file(path)?;
         }
     }
     Ok(())
@@ -279,7 +273,7 @@ fn write_files(
     overlay: Option<&str>,
 ) -> Result<()> {
     match overlay {
-        Some(text) if args.overlay == Path::new("-") => context.ui.print(text.trim_end())?,
+        Some(text) if args.overlay == Path::new("-") => context.ui.print_document(text)?,
         Some(text) => environment::write_file(&args.overlay, text)?,
         None => {}
     }
@@ -288,7 +282,9 @@ fn write_files(
     }
     if let Some(folder) = &args.mirrors {
         for remedy in &outcome.report.remedies {
-            environment::write_file_with_folders(&folder.join(&remedy.file), &remedy.text)?;
+            let path = folder.join(&remedy.file);
+            args.overwrite.check_file_in_new_folder(&path)?;
+            environment::write_file_with_folders(&path, &remedy.text)?;
         }
     }
     Ok(())
@@ -331,7 +327,7 @@ fn format_summary(outcome: &RelocateSummary) -> String {
         Some(path) => format!("; {path} written"),
         None => String::new(),
     };
-    let _ = writeln!(text, "{}{written}", report.verdict.as_str());
+    let _ = writeln!(text, "{}{written}", report.verdict_text());
     text
 }
 

@@ -175,7 +175,7 @@ pub(crate) fn run(context: &CommandContext, args: &SchemaArgs) -> Result<()> {
         });
     };
     match PublishedSchema::find(name) {
-        Some(schema) => context.ui.print(schema.to_json().trim_end()),
+        Some(schema) => context.ui.print_document(&schema.to_json()),
         None => Err(CommandError::usage_error(format!("there is no schema {name:?}"))
             .with_hint("list them with: gantry schema")),
     }

@@ -47,6 +47,9 @@ Examples:
         /// Delete only what was not written or fetched for this long, such as 30d or 12h.
         #[arg(long, value_name = "TIME", default_value = "14d", value_parser = duration_within(Duration::ZERO..=DECADE))]
         older_than: Duration,
+        /// Do not ask before deleting. (Without a terminal, Gantry does not ask.)
+        #[arg(short, long)]
+        yes: bool,
     },
     /// Remove images, charts, models or files by name; gantry store gc then frees their space.
     #[command(
@@ -56,6 +59,9 @@ Examples:
         /// The names, as gantry store ls lists them.
         #[arg(required = true, value_name = "NAME")]
         names: Vec<Reference>,
+        /// Do not ask before removing. (Without a terminal, Gantry does not ask.)
+        #[arg(short, long)]
+        yes: bool,
     },
 }
 
@@ -70,11 +76,24 @@ pub(crate) fn run(context: &CommandContext, command: &StoreCommand) -> Result<()
     match command {
         StoreCommand::Ls => list_roots(context, &store),
         StoreCommand::Verify { remove } => verify_store(context, &store, *remove),
-        StoreCommand::Gc { dry_run, older_than } => {
-            let mode = if *dry_run { GarbageMode::DryRun } else { GarbageMode::Remove };
-            collect_garbage(context, &store, mode, *older_than)
+        StoreCommand::Gc { dry_run: true, older_than, .. } => {
+            collect_garbage(context, &store, GarbageMode::DryRun, *older_than)
         }
-        StoreCommand::Rm { names } => remove_roots(context, &store, names),
+        StoreCommand::Gc { yes, older_than, .. } => {
+            if !yes {
+                confirm_garbage(context, &store, *older_than)?;
+            }
+            collect_garbage(context, &store, GarbageMode::Remove, *older_than)
+        }
+        StoreCommand::Rm { names, yes } => {
+            if !yes {
+                context.ui.require_confirmation(&format!(
+                    "remove {} from the store?",
+                    names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+                ))?;
+            }
+            remove_roots(context, &store, names)
+        }
     }
 }
 
@@ -208,6 +227,27 @@ pub(crate) struct GarbageSummary {
     #[serde(rename = "keptPartialCount")]
     kept_partials: u64,
     kept_partial_bytes: u64,
+}
+
+/// Asks on a terminal whether the blobs that nothing needs may be deleted, and says how much that is.
+fn confirm_garbage(
+    context: &CommandContext,
+    store: &store::Store,
+    older_than: Duration,
+) -> Result<()> {
+    if !ui::is_interactive() {
+        return Ok(());
+    }
+    let found = store.collect_garbage(GarbageMode::DryRun, older_than, &store::progress::SilentProgress)?;
+    if found.blobs.is_empty() && found.partials == 0 {
+        return Ok(());
+    }
+    context.ui.require_confirmation(&format!(
+        "delete {} blobs and {} partial downloads ({})?",
+        found.blobs.len(),
+        found.partials,
+        ByteSize(found.freed_bytes())
+    ))
 }
 
 fn collect_garbage(

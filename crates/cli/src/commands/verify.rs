@@ -12,7 +12,8 @@ use crate::error::{CommandError, ErrorKind, Result};
 /// Verify bundle files: every byte of each file against its digests.
 ///
 /// The files can be verified in any order and on different machines. Given several, Gantry also checks
-/// that they belong to one bundle, and lists the missing ones.
+/// that they belong to one bundle, and lists the missing ones. A folder, or the .gantry.json in it,
+/// stands for the whole bundle: exit code 4 if one of its files is missing there.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -51,7 +52,12 @@ pub(crate) struct VerifySummary {
 }
 
 pub(crate) fn run(context: &CommandContext, args: &VerifyArgs) -> Result<()> {
-    let paths = environment::find_bundle_files(&args.volumes)?;
+    let named = environment::find_bundle_files(&args.volumes)?;
+    let (paths, absent): (Vec<PathBuf>, Vec<PathBuf>) =
+        named.into_iter().partition(|path| path.exists());
+    if paths.is_empty() {
+        return Err(build_missing_error(count_files(absent.len())));
+    }
     let meter = context.ui.start_progress("verify");
     let mut summary = VerifySummary { volumes: Vec::new(), missing: Vec::new() };
     let mut whole = Vec::new();
@@ -111,7 +117,15 @@ pub(crate) fn run(context: &CommandContext, args: &VerifyArgs) -> Result<()> {
         set.check_consistent()?;
     }
     if kinds.is_empty() {
-        return Ok(());
+        // Single files are verified one by one, on whatever disk each is. A folder or a manifest
+        // stands for the bundle.
+        let are_single = args.volumes.iter().all(|path| environment::is_single_bundle_file(path));
+        let missing = &summary.missing;
+        if missing.is_empty() || are_single {
+            return Ok(());
+        }
+        let (count, numbers) = (count_files(missing.len()), format_numbers(missing));
+        return Err(build_missing_error(format!("{count}: {numbers}")));
     }
     // A file that is no bundle file at all is bad usage, unless another one is damaged.
     let kind =
@@ -122,6 +136,31 @@ pub(crate) fn run(context: &CommandContext, args: &VerifyArgs) -> Result<()> {
         format!("verification failed for {damaged} of {} bundle files", paths.len()),
     )
     .with_hint("verify the originals, then copy the damaged files again"))
+}
+
+/// The error for a bundle that is not whole where it should be.
+fn build_missing_error(what: String) -> CommandError {
+    CommandError::new(ErrorKind::Partial, what)
+        .with_hint("copy the missing files to the others and verify again")
+        .with_hint("to verify a single file, name it instead of its folder")
+}
+
+fn count_files(count: usize) -> String {
+    match count {
+        1 => "1 bundle file is missing".to_owned(),
+        count => format!("{count} bundle files are missing"),
+    }
+}
+
+fn format_numbers(numbers: &[u32]) -> String {
+    /// A bundle may have thousands of files; the result in JSON lists all.
+    const SHOWN: usize = 20;
+    let shown: Vec<String> =
+        numbers.iter().take(SHOWN).map(|number| format!("file {number}")).collect();
+    match numbers.len().saturating_sub(SHOWN) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
+    }
 }
 
 fn format_summary(summary: &VerifySummary) -> String {
@@ -138,8 +177,7 @@ fn format_summary(summary: &VerifySummary) -> String {
         }
     }
     if !summary.missing.is_empty() {
-        let numbers: Vec<_> = summary.missing.iter().map(ToString::to_string).collect();
-        text.push_str(&format!("not given: files {}\n", numbers.join(", ")));
+        text.push_str(&format!("not given: {}\n", format_numbers(&summary.missing)));
     }
     text
 }

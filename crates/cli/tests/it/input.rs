@@ -66,7 +66,9 @@ fn a_wrong_input_is_told_with_its_place_and_nothing_is_touched() {
     ] {
         let gantry = user(&world, &input);
         let failed = gantry.run(["lock"]);
-        let is_told = failed.code == Some(2) && failed.stderr.contains(expected);
+        // A host that cannot be reached may be so tomorrow.
+        let code = if input.contains("127.0.0.1:1") { 1 } else { 2 };
+        let is_told = failed.code == Some(code) && failed.stderr.contains(expected);
         if !is_told || gantry.folder().join("gantry.lock").exists() {
             wrong.push(format!("{input}\n{:?} {}", failed.code, failed.stderr));
         }
@@ -120,7 +122,7 @@ fn what_is_missing_names_the_command_that_makes_it() {
 fn an_unreachable_host_and_a_missing_helm_are_named() {
     let world = TestEnvironment::fast();
     let gantry = user(&world, "version: 1\nname: x\nimages: [\"127.0.0.1:1/a:1\"]\n");
-    let failed = gantry.run(["lock"]).assert_exit_code(2);
+    let failed = gantry.run(["lock"]).assert_exit_code(1);
     assert!(
         failed.stderr.contains("127.0.0.1:1") && failed.stderr.contains("refused"),
         "{}",

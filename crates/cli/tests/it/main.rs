@@ -26,5 +26,6 @@ mod snapshots;
 mod sources;
 #[path = "../story/mod.rs"]
 mod story;
+mod terminal;
 mod webhook;
 mod wiring;

@@ -75,7 +75,10 @@ pub fn write_models(
     store::space::ensure_free_space(root, needed)?;
     let writer = BlobFileWriter { source, folder: &folder, parts: &parts, progress };
     for (plan, job) in plans.iter().zip(jobs) {
-        let put = job.run(&writer, plan)?;
+        progress.start_item(&plan.name);
+        let put = job.run(&writer, plan);
+        progress.end_item(&plan.name);
+        let put = put?;
         // The times are read now: whoever changes a file later changes its time, and it is hashed again.
         let modified = |path: &Path| Ok(root.file_stat(path)?.map_or(0, |stat| stat.modified));
         ModelRecord::from_plan(plan, layout, modified)?.write_superseding(root)?;

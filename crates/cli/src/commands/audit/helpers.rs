@@ -74,7 +74,7 @@ fn build_line_printer(context: &CommandContext) -> ObserverOutput {
     Arc::new(move |line: ObserverMessage| {
         if let Ok(text) = serde_json::to_string(&line) {
             // If standard output is closed, there is nobody left to report that to.
-            let _ = ui.print(&text);
+            let _ = ui.print_document(&format!("{text}\n"));
         }
     })
 }

@@ -27,6 +27,7 @@ use crate::clusters::{self, ClusterArgs};
 use crate::context::CommandContext;
 use crate::environment;
 use crate::error::{CommandError, Result};
+use crate::output_files::OverwriteArgs;
 use crate::value_parsers::{SECOND, WEEK, duration_within};
 
 /// Find out what in the cluster would connect to the outside, and record what tries to.
@@ -119,6 +120,8 @@ pub(crate) struct AuditArgs {
     /// Write the report into this folder as audit.md, audit.json and audit.html.
     #[arg(long, value_name = "DIR")]
     report: Option<PathBuf>,
+    #[command(flatten)]
+    overwrite: OverwriteArgs,
 }
 
 #[derive(clap::Subcommand)]
@@ -218,6 +221,9 @@ fn read_input(context: &CommandContext, args: &AuditArgs) -> Result<AuditInput> 
             return Err(CommandError::usage_error(format!("{shown} is not a folder"))
                 .with_hint("give a folder"));
         }
+    }
+    for path in args.report.iter().flat_map(|folder| report::list_files(folder)) {
+        args.overwrite.check_file_in_new_folder(&path)?;
     }
     // Sorted and without duplicates, for a stable report.
     let namespaces: BTreeSet<String> = args.namespace.iter().map(Namespace::to_string).collect();
@@ -399,6 +405,7 @@ fn write_network_policies(
             )];
             about.extend(closed.gaps.iter().map(|gap| format!("not covered: {gap}")));
             let path = folder.join(format!("{namespace}.yaml"));
+            args.overwrite.check_file_in_new_folder(&path)?;
             environment::write_file_with_folders(
                 &path,
                 &policy::format_manifests(&about, &closed.manifests)?,

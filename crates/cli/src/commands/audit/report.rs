@@ -1,12 +1,17 @@
 //! The result of an audit: the report files, a summary on the terminal, and the exit code.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use egress::report::{AuditReport, AuditVerdict, EgressAttempt};
 
 use crate::context::CommandContext;
 use crate::error::{CommandError, ErrorKind, Result};
 use crate::{environment, ui};
+
+/// The files of a report in a folder: Markdown, JSON and HTML.
+pub(super) fn list_files(folder: &Path) -> [PathBuf; 3] {
+    ["audit.md", "audit.json", "audit.html"].map(|name| folder.join(name))
+}
 
 /// Writes the report files and prints the summary. Returns an error if the verdict is not good.
 pub(super) fn show_report(
@@ -15,12 +20,9 @@ pub(super) fn show_report(
     folder: Option<&Path>,
 ) -> Result<()> {
     if let Some(folder) = folder {
-        for (name, text) in [
-            ("audit.md", report.to_markdown()?),
-            ("audit.json", report.to_json()?),
-            ("audit.html", report.to_html()?),
-        ] {
-            environment::write_file_with_folders(&folder.join(name), &text)?;
+        let texts = [report.to_markdown()?, report.to_json()?, report.to_html()?];
+        for (path, text) in list_files(folder).iter().zip(&texts) {
+            environment::write_file_with_folders(path, text)?;
         }
         let shown = folder.display();
         context.ui.print_status(&format!("{shown}/audit.md, audit.json and audit.html written"));

@@ -7,6 +7,7 @@ use deploy::check::{CheckName, CheckPhase, ReleaseExpectation};
 
 use crate::clusters::ClusterArgs;
 use crate::error::{CommandError, Result};
+use crate::output_files::OverwriteArgs;
 use crate::value_parsers::{HOUR, SECOND, duration_within};
 
 /// Check whether the cluster is ready for a deployment, and whether what was deployed works.
@@ -58,6 +59,8 @@ pub(crate) struct CheckArgs {
     /// Write a report to this file too, as FILE.html or FILE.json; may be given several times.
     #[arg(long, value_name = "FILE", value_parser = parse_report_path)]
     pub(super) report: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(super) overwrite: OverwriteArgs,
     #[command(flatten)]
     pub(super) cluster: ClusterArgs,
 }

@@ -17,9 +17,8 @@ use crate::error::{CommandError, ErrorKind, Result};
 
 pub(crate) fn run(context: &CommandContext, args: &CheckArgs) -> Result<()> {
     let names = args.select_checks()?;
-    if let Some(path) = args.junit.iter().chain(&args.report).find(|path| path.is_dir()) {
-        return Err(CommandError::usage_error(format!("{} is a folder", path.display()))
-            .with_hint("give a file name"));
+    for path in args.junit.iter().chain(&args.report) {
+        args.overwrite.check_file(path)?;
     }
     let plan = subject::read_check_input(context, args, &names)?;
     let runtime = environment::build_runtime()?;

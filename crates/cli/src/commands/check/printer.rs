@@ -1,17 +1,13 @@
 //! Prints a report for people: one line per finding, with the next step below a failed one. With `--watch`
 //! a terminal is redrawn; elsewhere only changes are printed.
 
-use std::io::IsTerminal as _;
 use std::sync::Arc;
 
 use deploy::check::{CheckFinding, CheckReport, FindingState};
 
 use crate::context::CommandContext;
 use crate::error::Result;
-use crate::ui::Ui;
-
-/// Moves the terminal's cursor to the top left and clears the rest (ECMA-48: CUP, ED).
-const REDRAW: &str = "\x1b[H\x1b[J";
+use crate::ui::{self, Ui};
 
 /// Prints the reports of one or several runs of the checks.
 pub(super) struct CheckPrinter {
@@ -35,8 +31,8 @@ impl CheckPrinter {
             self.print_changes(report);
             return if is_last { self.ui.print_result(report, format_report) } else { Ok(()) };
         }
-        if std::io::stdout().is_terminal() {
-            return self.ui.print(&format!("{REDRAW}{}", format_report(report)));
+        if ui::is_stdout_terminal() {
+            return self.ui.redraw_text(&format_report(report));
         }
         let text = match &self.before {
             None => format_report(report),
@@ -50,7 +46,7 @@ impl CheckPrinter {
             }
         };
         self.before = Some(report.clone());
-        self.ui.print(text.trim_end())
+        self.ui.print_text(&text)
     }
 
     fn print_changes(&mut self, report: &CheckReport) {

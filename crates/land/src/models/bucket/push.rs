@@ -49,7 +49,10 @@ pub fn push_models(
     remove_stale_journals(bucket, &going_on, &done)?;
     let mut puts = Vec::new();
     for (plan, job) in plans.iter().zip(jobs) {
-        let put = push_model(source, bucket, plan, job, progress)?;
+        progress.start_item(&plan.name);
+        let put = push_model(source, bucket, plan, job, progress);
+        progress.end_item(&plan.name);
+        let put = put?;
         let known = records.iter().find(|record| record.name == plan.name);
         let record = build_record(bucket, plan, layout)?;
         // A push that finds everything right writes nothing at all.
