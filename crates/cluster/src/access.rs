@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::version::Info;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
+use crate::error::BoxError;
 use crate::{Error, Result};
 
 /// How long the API server may take to accept a connection: a wrong context should fail soon, not
@@ -129,12 +130,12 @@ fn read_kubeconfig(access: &ClusterAccess) -> Result<Option<Kubeconfig>> {
     if let Some(path) = &access.kubeconfig {
         return Kubeconfig::read_from(path).map(Some).map_err(|error| Error::NoAccess {
             what: Some(path.display().to_string()),
-            source: error.into(),
+            source: describe_config_error(error),
         });
     }
     let named = Kubeconfig::from_env().map_err(|error| Error::NoAccess {
         what: Some("KUBECONFIG".to_owned()),
-        source: error.into(),
+        source: describe_config_error(error),
     })?;
     if named.is_some() {
         return Ok(named);
@@ -145,7 +146,17 @@ fn read_kubeconfig(access: &ClusterAccess) -> Result<Option<Kubeconfig>> {
         Err(
             kube::config::KubeconfigError::FindPath | kube::config::KubeconfigError::ReadConfig(..),
         ) => Ok(None),
-        Err(error) => Err(Error::NoAccess { what: None, source: error.into() }),
+        Err(error) => Err(Error::NoAccess { what: None, source: describe_config_error(error) }),
+    }
+}
+
+/// An error of the parser, without the lines of the file that it quotes: a kubeconfig has keys and tokens
+/// in it, and a file of another kind is nobody's business.
+fn describe_config_error(error: kube::config::KubeconfigError) -> BoxError {
+    let text = types::error_chain(&error);
+    match text.split_once('\n') {
+        Some((first, _)) => first.into(),
+        None => error.into(),
     }
 }
 

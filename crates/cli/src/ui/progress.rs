@@ -361,7 +361,7 @@ mod tests {
         assert_eq!(
             line,
             "    fetch [==========          ] 50.0 MiB of 100.0 MiB, 5.0 MiB/s, about 10 s left  \
-             registry.internal…brary/nginx:1.25 +3"
+             registry.interna…rary/nginx:1.25 +3"
         );
         for width in 0..200 {
             let line = make_view().format_line("fetch", width);

@@ -89,6 +89,13 @@ fn each_volume_is_checked_alone_and_all_that_is_wrong_is_named() {
 
     verify(&set[1]).assert_success();
     gantry.run(["verify", &text(folder.path())]).assert_success();
+    // A folder stands for the bundle: one of its files that is missing is no success.
+    let away = folder.path().join("away");
+    fs::rename(&set[1], &away).unwrap();
+    let lacking = gantry.run(["verify", &text(folder.path())]).assert_exit_code(4);
+    assert!(lacking.stderr.contains("file 2"), "{}", lacking.stderr);
+    verify(&set[0]).assert_success();
+    fs::rename(&away, &set[1]).unwrap();
 
     let whole = fs::read(&set[1]).unwrap();
     let mut flipped = whole.clone();

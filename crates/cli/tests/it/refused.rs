@@ -10,7 +10,7 @@ use crate::story::{alone, chart, files, text};
 use testkit::{Gantry, Tmpfs};
 
 const SITE: &str = "version: 1\nregistry: {url: registry.internal:5000/ai}\n";
-const OLDER: &str = "# an older overlay\nimage: {tag: mine}\n";
+const OLDER: &str = "# Points the images of the chart at an older site.\nimage: {tag: mine}\n";
 const RELOCATE: [&str; 4] = ["relocate", "shop", "--site", "site.yaml"];
 
 #[test]
@@ -197,9 +197,14 @@ fn a_place_where_the_overlay_cannot_be_is_told_before_any_render() {
     let home = tempfile::tempdir().unwrap();
     let gantry = ready(home.path()).env("GANTRY_HELM", "/no/helm/is/needed");
 
+    gantry.write_file("notes.md", "# my notes\n");
+
     for (more, part) in [
         (["-o", "none/overlay.yaml"], "the folder none does not exist"),
         (["-o", "shop"], "shop is a folder"),
+        // What somebody else wrote stays, unless --force is given.
+        (["-o", "site.yaml"], "Gantry did not write it"),
+        (["--report", "notes.md"], "--force"),
         // The older overlay, or the user's own values, given as -f too.
         (["-f", "overlay.yaml"], "would be overwritten"),
         (["-f", "../work/./overlay.yaml"], "would be overwritten"),
