@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use policy::Namespace;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -75,4 +76,20 @@ pub(super) fn describe_objects(manifests: &[Value]) -> Vec<WrittenObject> {
         name: text(manifest, "/metadata/name").unwrap_or_default(),
     });
     objects.collect()
+}
+
+/// Warns about a policy for the namespaces of Kubernetes itself: a cluster whose own pods are refused or
+/// cut off does not recover by itself.
+pub(super) fn warn_about_system_namespaces(context: &CommandContext, namespaces: &[Namespace]) {
+    let system: Vec<String> = namespaces
+        .iter()
+        .filter(|namespace| namespace.is_system())
+        .map(Namespace::to_string)
+        .collect();
+    context.ui.print_grouped_warning(
+        "this namespace is the cluster's own: its DNS, its network and its controllers run there, and a \
+         policy that refuses or cuts off one of them breaks every namespace; try it with --dry-run=server \
+         of kubectl and in a test cluster first",
+        &system,
+    );
 }

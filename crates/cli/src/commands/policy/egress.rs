@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::charts::{self, RenderArgs};
-use crate::commands::manifest_output::{ManifestOutputArgs, WrittenObject, describe_objects};
+use crate::commands::manifest_output::{self, ManifestOutputArgs, WrittenObject, describe_objects};
 use crate::context::CommandContext;
 use crate::environment;
 use crate::error::{CommandError, Result};
@@ -89,7 +89,10 @@ pub(super) fn run(context: &CommandContext, args: &PolicyEgressArgs) -> Result<(
     gaps.extend(find_gaps_in_chart(context, args, &request)?);
 
     args.target.write_manifests(context, &build_header(&request, &gaps), &egress.manifests)?;
-    super::warn_about_system_namespaces(context, std::slice::from_ref(&request.namespace));
+    manifest_output::warn_about_system_namespaces(
+        context,
+        std::slice::from_ref(&request.namespace),
+    );
     let file = args.target.file().map(|path| path.display().to_string());
     for gap in &gaps {
         context.ui.print_warning(&gap.to_string());

@@ -12,7 +12,7 @@ use types::lock::Lock;
 use types::receipt::Receipt;
 use types::site_content::SiteContent;
 
-use crate::commands::manifest_output::{ManifestOutputArgs, WrittenObject, describe_objects};
+use crate::commands::manifest_output::{self, ManifestOutputArgs, WrittenObject, describe_objects};
 use crate::context::CommandContext;
 use crate::environment;
 use crate::error::Result;
@@ -135,7 +135,7 @@ pub(super) fn run(context: &CommandContext, args: &PolicyImagesArgs) -> Result<(
     let manifests = images::build_manifests(kind, &request)?;
 
     args.target.write_manifests(context, &build_header(args), &manifests)?;
-    super::warn_about_system_namespaces(context, &args.namespace);
+    manifest_output::warn_about_system_namespaces(context, &args.namespace);
     // A warning and no error: covering everything is the safest policy once all locks are given.
     warn_about_wide_scope(context, args, &request);
     let file = args.target.file().map(|path| path.display().to_string());
