@@ -47,7 +47,7 @@ Examples:
         /// Delete only what was not written or fetched for this long, such as 30d or 12h.
         #[arg(long, value_name = "TIME", default_value = "14d", value_parser = duration_within(Duration::ZERO..=DECADE))]
         older_than: Duration,
-        /// Do not ask before deleting. (Without a terminal, Gantry does not ask.)
+        /// Do not ask before deleting; without a terminal, Gantry never asks.
         #[arg(short, long)]
         yes: bool,
     },
@@ -59,7 +59,7 @@ Examples:
         /// The names, as gantry store ls lists them.
         #[arg(required = true, value_name = "NAME")]
         names: Vec<Reference>,
-        /// Do not ask before removing. (Without a terminal, Gantry does not ask.)
+        /// Do not ask before removing; without a terminal, Gantry never asks.
         #[arg(short, long)]
         yes: bool,
     },
@@ -238,7 +238,8 @@ fn confirm_garbage(
     if !ui::is_interactive() {
         return Ok(());
     }
-    let found = store.collect_garbage(GarbageMode::DryRun, older_than, &store::progress::SilentProgress)?;
+    let found =
+        store.collect_garbage(GarbageMode::DryRun, older_than, &store::progress::SilentProgress)?;
     if found.blobs.is_empty() && found.partials == 0 {
         return Ok(());
     }
