@@ -37,6 +37,98 @@ const NO_REGISTRIES: &[&str] = &[
     "helm.sh",
 ];
 
+/// Domains of labels, annotations, taints and extended resources. `nvidia.com/gpu:1` has the form of
+/// an image; none of them serves a registry but under a name that says so (`registry.k8s.io`).
+const NAME_DOMAINS: &[&str] = &[
+    "amd.com",
+    "argoproj.io",
+    "cert-manager.io",
+    "cilium.io",
+    "coreos.com",
+    "crossplane.io",
+    "eks.amazonaws.com",
+    "external-secrets.io",
+    "fluxcd.io",
+    "gatekeeper.sh",
+    "gke.io",
+    "google.com",
+    "habana.ai",
+    "helm.sh",
+    "intel.com",
+    "istio.io",
+    "k8s.amazonaws.com",
+    "k8s.aws",
+    "k8s.io",
+    "karpenter.sh",
+    "keda.sh",
+    "knative.dev",
+    "kserve.io",
+    "kubeflow.org",
+    "kubernetes.azure.com",
+    "kubernetes.io",
+    "kubevirt.io",
+    "kyverno.io",
+    "linkerd.io",
+    "longhorn.io",
+    "nginx.org",
+    "nvidia.com",
+    "openshift.io",
+    "projectcalico.org",
+    "prometheus.io",
+    "ray.io",
+    "rook.io",
+    "run.ai",
+    "stakater.com",
+    "tekton.dev",
+    "traefik.io",
+    "velero.io",
+    "volcano.sh",
+    "x-k8s.io",
+];
+
+/// How the first label of a registry's host starts.
+const REGISTRY_LABELS: &[&str] = &[
+    "artifactory",
+    "container",
+    "cr",
+    "dkr",
+    "docker",
+    "ecr",
+    "gcr",
+    "ghcr",
+    "harbor",
+    "hub",
+    "image",
+    "mirror",
+    "nexus",
+    "oci",
+    "packages",
+    "public",
+    "quay",
+    "reg",
+    "repo",
+    "xpkg",
+];
+
+/// The effects of taints and the operators of selectors: `nvidia.com/gpu:NoSchedule`.
+const EFFECTS: &[&str] = &["NoSchedule", "PreferNoSchedule", "NoExecute", "Exists", "DoesNotExist"];
+
+/// Whether a text in the form of an image is the name of a label, a taint or a resource with its
+/// value: it has one of Kubernetes' effects behind it, or one of the domains of such names in front.
+pub(crate) fn is_kubernetes_name(text: &str) -> bool {
+    let text = text.trim();
+    let Some((host, rest)) = text.split_once('/') else { return false };
+    if rest.rsplit_once(':').is_some_and(|(_, tag)| EFFECTS.contains(&tag)) {
+        return true;
+    }
+    let is_below = |domain: &&str| {
+        host.strip_suffix(*domain).is_some_and(|front| front.is_empty() || front.ends_with('.'))
+    };
+    let first = host.split('.').next().unwrap_or_default();
+    let is_registry = REGISTRY_LABELS.iter().any(|label| first.starts_with(label));
+    !is_registry && !text.contains('@') && NAME_DOMAINS.iter().any(is_below)
+}
+
 /// Parses `text` as an image reference and classifies it. `None` when it cannot be an image in any
 /// context: URLs, versions, numbers, absolute paths, template code.
 pub(crate) fn parse_image(text: &str) -> Option<(Reference, ReferenceShape)> {
@@ -82,6 +174,9 @@ pub(crate) fn has_image_shape(text: &str) -> bool {
         return false;
     }
     let Some((reference, ReferenceShape::Full)) = parse_image(text) else { return false };
+    if is_kubernetes_name(text) {
+        return false;
+    }
     let host = reference.registry().split(':').next().unwrap_or_default();
     // `service:9000/bucket:x` has a port but no dot: the address of a service, unless it carries a
     // digest, which only images have.
@@ -126,6 +221,27 @@ fn is_version(word: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_labels_taints_and_resources_are_no_images_and_registries_beside_them_are() {
+        for text in [
+            "app.kubernetes.io/component:web",
+            "nvidia.com/gpu:1",
+            "nvidia.com/mig-1g.5gb:2",
+            "example.org/dedicated:NoSchedule",
+            "cloud.google.com/gke-accelerator:l4",
+        ] {
+            assert!(is_kubernetes_name(text) && !has_image_shape(text), "{text}");
+        }
+        for text in [
+            "registry.k8s.io/pause:3.10",
+            "reg.kyverno.io/kyverno/kyverno:v1",
+            "nvcr.io/nvidia/driver:1",
+            "gcr.io/google-samples/x:1",
+        ] {
+            assert!(!is_kubernetes_name(text) && has_image_shape(text), "{text}");
+        }
+    }
 
     #[test]
     fn a_text_has_the_shape_that_its_parts_give_it() {

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::findings::{Confidence, ImageCollector, LocationKind, ReferencePart};
 use super::walk::StructureWalk;
-use super::{compose, names, pods, text};
+use super::{compose, names, pods, positions, text};
 use crate::path::{DocumentPath, TextEncoding};
 use crate::reference_shape::{self, ReferenceShape};
 
@@ -56,16 +56,19 @@ pub(crate) fn find_images_in_arguments(
             Some((name, value)) if name.starts_with('-') => (Some(name), value),
             _ => (None, text),
         };
-        let says_image = names::is_image_key(name.or(flag_before).unwrap_or_default());
+        let flag = name.or(flag_before).unwrap_or_default();
+        let says_image = names::is_image_key(flag);
         let sure = sure.min(Confidence::Likely);
-        find_images_in_argument(
-            value,
-            text.len() == value.len(),
-            says_image,
-            &path,
-            sure,
-            collector,
-        );
+        if !positions::is_without_images(flag) {
+            find_images_in_argument(
+                value,
+                text.len() == value.len(),
+                says_image,
+                &path,
+                sure,
+                collector,
+            );
+        }
         // `--x-image` alone: the value is the next argument.
         let is_flag = text.starts_with('-') && name.is_none();
         flag_before = is_flag.then_some(text);
@@ -114,7 +117,9 @@ pub(crate) fn find_images_in_environment(
     for (index, item) in items.iter().enumerate() {
         let name = item.get("name").and_then(Value::as_str);
         let value = item.get("value").and_then(Value::as_str);
-        if let (Some(name), Some(value)) = (name, value) {
+        if let (Some(name), Some(value)) = (name, value)
+            && !positions::is_without_images(name)
+        {
             variables.insert(name.to_owned(), Value::String(value.to_owned()));
             places.push((name.to_owned(), path.index(index).key("value")));
         }

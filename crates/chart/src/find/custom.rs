@@ -39,7 +39,7 @@ use serde_json::{Map, Value};
 use super::compose;
 use super::findings::{Confidence, ImageCollector};
 use super::walk::StructureWalk;
-use super::{containers, names, text};
+use super::{containers, names, positions, text};
 use crate::path::{DEEPEST_NESTING, DocumentPath};
 use crate::reference_shape::{self, ReferenceShape};
 
@@ -116,11 +116,19 @@ fn find_images_in_map(
     let above = walk.above.inherit_from(map, path);
     for (key, value) in map {
         let path = path.key(key);
-        if names::is_example_key(key) || taken.contains(&&path) {
+        if names::is_example_key(key) || positions::is_without_images(key) || taken.contains(&&path)
+        {
             continue;
         }
-        let is_image = names::is_image_key(key);
-        let below = StructureWalk { above: above.clone(), is_image, ..walk.one_level_deeper() };
+        // `images: {default: org/app:1}`: below a plural, each key is a name of an image.
+        let is_image = names::is_image_key(key) || walk.is_image_map && value.is_string();
+        let is_image_map = is_image && names::is_plural_image_key(key);
+        let below = StructureWalk {
+            above: above.clone(),
+            is_image,
+            is_image_map,
+            ..walk.one_level_deeper()
+        };
         match (key.as_str(), value) {
             ("args" | "command", Value::Array(items)) => {
                 containers::find_images_in_arguments(items, &path, Confidence::Likely, collector);
@@ -225,9 +233,10 @@ fn looks_like_container(map: &Map<String, Value>) -> bool {
         "source",
         "volumeMounts",
     ];
-    // Fields of an image to be composed (gpu-operator); composing it failed, so the name alone is
-    // not an image.
-    if map.contains_key("repository") || map.contains_key("registry") {
+    // Fields of an image to be composed (gpu-operator, Istio); composing it failed, so the name alone
+    // is not an image.
+    const PARTS: &[&str] = &["repository", "registry", "hub", "tag"];
+    if PARTS.iter().any(|part| map.contains_key(*part)) {
         return false;
     }
     // `{name: x, image: y}` with at most one more field is a short form of a container.

@@ -1,12 +1,15 @@
 //! The result types of the finders (image, location, confidence) and the collector that gathers the
 //! results of one document.
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
 
 use serde::Serialize;
 use types::Reference;
 
+use super::positions;
+use crate::image_names::name_length;
 use crate::manifest::{ManifestDocument, UnreadableDocument};
 use crate::path::{DocumentPath, TextEncoding};
 use crate::reference_shape::{self, ReferenceShape};
@@ -259,6 +262,8 @@ pub(crate) struct ImageCollector<'a> {
     index: usize,
     document: &'a ManifestDocument,
     findings: &'a mut ImageScan,
+    /// The names with a domain that the document has, listed when one is asked for.
+    names: OnceCell<BTreeSet<String>>,
 }
 
 impl<'a> ImageCollector<'a> {
@@ -267,7 +272,7 @@ impl<'a> ImageCollector<'a> {
         document: &'a ManifestDocument,
         findings: &'a mut ImageScan,
     ) -> Self {
-        Self { index, document, findings }
+        Self { index, document, findings, names: OnceCell::new() }
     }
 
     /// The location of a path in the current document.
@@ -315,8 +320,18 @@ impl<'a> ImageCollector<'a> {
         sure: Confidence,
     ) -> Option<()> {
         let (reference, found) = reference_shape::parse_image(text)?;
-        (found >= shape && !reference_shape::is_host_and_port(text))
+        let is_other = reference_shape::is_host_and_port(text)
+            || reference_shape::is_kubernetes_name(text)
+            || self.is_qualified_name(&text.trim()[..name_length(text.trim())]);
+        (found >= shape && !is_other)
             .then(|| self.add_whole_image(path, text, reference, pattern, sure))
+    }
+
+    /// Whether the document uses a text as the name of a label, a resource, a taint or the like.
+    fn is_qualified_name(&self, name: &str) -> bool {
+        let names = || positions::list_qualified_names(&self.document.value);
+        // Such a name has one slash, behind its domain.
+        name.matches('/').count() == 1 && self.names.get_or_init(names).contains(name)
     }
 
     /// Adds an image that is composed of several texts.

@@ -67,9 +67,19 @@ pub(crate) fn is_image_key(key: &str) -> bool {
     ends_so || names_it || words.starts_with(&["related".to_owned(), "image".to_owned()])
 }
 
-/// Whether a key holds documentation: Knative's ConfigMaps have an `_example` that is never read.
+/// Whether a key that names images names several: `images`, `runtimeImages`, `SIDECAR_IMAGES`.
+pub(crate) fn is_plural_image_key(key: &str) -> bool {
+    split_words(key).last().is_some_and(|word| word == "images")
+}
+
+/// Whether a key holds documentation that no program reads: Knative's ConfigMaps have an `_example`,
+/// others a `config.yaml.example` or a `README.md`.
 pub(crate) fn is_example_key(key: &str) -> bool {
+    const ENDINGS: &[&str] = &[".example", ".sample", ".md"];
+    const PARTS: &[&str] = &[".example.", ".sample."];
     key.starts_with('_')
+        || ENDINGS.iter().any(|ending| key.ends_with(ending))
+        || PARTS.iter().any(|part| key.contains(part))
 }
 
 /// Which part of an image reference the value of a key is, as the key's last words say.

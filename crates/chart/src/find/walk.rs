@@ -13,6 +13,8 @@ pub(crate) struct StructureWalk {
     pub(super) above: InheritedParts,
     /// Whether the nearest key above names an image. List items have the key of their list.
     pub(super) is_image: bool,
+    /// Whether the map at hand has an image under each of its keys, as `images` has.
+    pub(super) is_image_map: bool,
     /// How many maps and lists are above.
     pub(super) depth: usize,
 }
@@ -20,7 +22,13 @@ pub(crate) struct StructureWalk {
 impl StructureWalk {
     /// The start of a search, where nothing is handed down yet.
     pub(crate) fn new(pattern: LocationKind) -> Self {
-        Self { pattern, above: InheritedParts::default(), is_image: false, depth: 0 }
+        Self {
+            pattern,
+            above: InheritedParts::default(),
+            is_image: false,
+            is_image_map: false,
+            depth: 0,
+        }
     }
 
     /// What the parts of a structure get in a list or map of it.

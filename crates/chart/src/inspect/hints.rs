@@ -11,16 +11,16 @@ use crate::manifest;
 use crate::path::DocumentPath;
 use crate::reference_shape;
 
-/// Adds the images that annotations of Chart.yaml list (artifacthub.io/images). The lists are often
+/// Adds the images that annotations of Chart.yaml list (`artifacthub.io/images`, `helm.sh/images`). The lists are often
 /// outdated or incomplete, so these are only `Possible`.
 pub(super) fn add_chart_hints(chart: &HelmChart, findings: &mut ImageScan) {
     chart.visit_charts(&DocumentPath::default(), &mut |chart, _| {
-        for key in ["artifacthub.io/images", "images"] {
+        for key in ["artifacthub.io/images", "helm.sh/images", "images"] {
             let list = chart.metadata.get("annotations").and_then(|all| all.get(key));
             let Some(list) = list.and_then(Value::as_str) else { continue };
             let Ok(list) = manifest::parse_yaml(list) else { continue };
             for (index, entry) in list.as_array().into_iter().flatten().enumerate() {
-                let image = entry.get("image").and_then(Value::as_str);
+                let image = entry.get("image").unwrap_or(entry).as_str();
                 let Some((reference, _)) = image.and_then(reference_shape::parse_image) else {
                     continue;
                 };

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::edit::embedded::parse_embedded;
 use crate::find::{
-    Confidence, FoundImage, LocationKind, ManifestLocation, PartRole, ReferencePart,
+    Confidence, FoundImage, LocationKind, ManifestLocation, PartRole, ReferencePart, positions,
 };
 use crate::image_names::{hosted_name, mentions_name};
 use crate::manifest::{ManifestDocument, Manifests};
@@ -60,7 +60,7 @@ impl MentionSearch<'_> {
     fn search_value(&mut self, value: &Value, path: &DocumentPath) {
         let document = self.document;
         visit_texts(value, path, &mut |path, text, origin| {
-            if origin == TextOrigin::Value {
+            if origin == TextOrigin::Value && !positions::is_path_without_images(path) {
                 match decode_secret_data(document, path, text) {
                     Some(plain) => self.search_text(&plain, &path.inside(TextEncoding::Base64)),
                     None => self.search_text(text, path),

@@ -12,7 +12,7 @@ use super::expected_changes::{ExpectedChanges, MovedTexts, is_explained};
 use super::relocation_proof::{
     ForeignReference, MovedImage, RelocationProof, UnexpectedChange, UnmovedImage,
 };
-use crate::find::ManifestLocation;
+use crate::find::{ManifestLocation, positions};
 use crate::image_names::{hosted_name, mentions_name};
 use crate::path::DocumentPath;
 use crate::taint::image_move::ImageMove;
@@ -129,7 +129,9 @@ fn add_foreign_references(
     for (index, document) in after.manifests.documents.iter().enumerate() {
         let mut visit = |path: &DocumentPath, text: &str| {
             // Large charts have hundreds of names and only a few hosts: a cheap test first.
-            if !hosts.iter().any(|host| text.contains(host)) {
+            if !hosts.iter().any(|host| text.contains(host))
+                || positions::is_path_without_images(path)
+            {
                 return;
             }
             let Some(name) = names.iter().find(|name| mentions_name(text, name)) else { return };
