@@ -24,8 +24,65 @@ pub fn read_document<T: DeserializeOwned>(name: &str, text: &str) -> Result<T> {
 }
 
 /// Reads one document of manifests, a chart or values, as helm and the API server do: the last of
-/// duplicate keys counts, anchors and merge keys are resolved. An empty document is null.
+/// duplicate keys counts, anchors and merge keys are resolved, and what [`align_block_headers`]
+/// aligns is accepted. An empty document is null.
 pub fn read_manifest(text: &str) -> std::result::Result<Value, DocumentFault> {
+    read_standard_manifest(text).or_else(|fault| match align_block_headers(text) {
+        Some(aligned) => read_standard_manifest(&aligned).map_err(|_| fault),
+        None => Err(fault),
+    })
+}
+
+/// A document that the YAML standard does not allow and that go-yaml, the parser of helm and
+/// kubectl, reads: the `|` or `>` of a block on a line of its own that is not indented more than its
+/// key. It is put behind the key, and every byte stays where it is: the line break and the
+/// indentation become blanks. `None` if there is no such line.
+///
+/// ```yaml
+/// config.yaml:      # becomes `config.yaml:   |`
+///   |
+///   a: 1
+/// ```
+pub fn align_block_headers(text: &str) -> Option<String> {
+    let indentation = |line: &str| line.len() - line.trim_start_matches(' ').len();
+    let mut aligned = text.to_owned();
+    let (mut is_any, mut start) = (false, 0);
+    // The key on the line above, and the indentation below which an open block ends.
+    let (mut key, mut block): (Option<usize>, Option<usize>) = (None, None);
+    for line in text.split_inclusive('\n') {
+        let (bare, own) = (line.trim(), indentation(line));
+        if block.is_some_and(|block| bare.is_empty() || own > block) {
+            start += line.len();
+            continue;
+        }
+        block = None;
+        if let Some(end) = key.filter(|_| is_block_header(bare)) {
+            aligned.replace_range(end..start + own, &" ".repeat(start + own - end));
+            is_any = true;
+        }
+        let is_comment = bare.starts_with('#');
+        let header = bare.rsplit([' ', ':']).next().unwrap_or_default();
+        if !is_comment && is_block_header(header) {
+            // The content is indented more than the key, or more than the header's own line has it.
+            let dashes = bare.len() - bare.trim_start_matches("- ").len();
+            block = Some(if is_block_header(bare) { own.saturating_sub(1) } else { own + dashes });
+        }
+        let ends = !is_comment && bare.ends_with(':');
+        key = ends.then_some(start + line.trim_end().len());
+        start += line.len();
+    }
+    is_any.then_some(aligned)
+}
+
+/// Whether a word starts a block scalar: `|`, `>-`, `|2+`.
+fn is_block_header(word: &str) -> bool {
+    word.strip_prefix(['|', '>']).is_some_and(|rest| {
+        rest.len() <= 2 && rest.bytes().all(|b| b.is_ascii_digit() || b == b'-' || b == b'+')
+    })
+}
+
+/// Reads one document of manifests that the YAML standard allows.
+fn read_standard_manifest(text: &str) -> std::result::Result<Value, DocumentFault> {
     let options = serde_saphyr::options! {
         with_snippet: false,
         emit_comments: false,
@@ -391,6 +448,19 @@ mod tests {
             let fault = read_manifest(&deep).unwrap_err().to_string();
             assert!(fault.contains("levels deep"), "{fault}");
         }
+    }
+
+    #[test]
+    fn a_block_header_on_a_line_of_its_own_is_read_as_helm_reads_it() {
+        let text = "data:\n  a.yaml:\n  |\n    x: 1\n    y:\n    |\n  b: |\n    k:\n    |\n  c: 1\n";
+        let read = read_manifest(text).unwrap();
+        assert_eq!(read["data"]["a.yaml"], "x: 1\ny:\n|\n");
+        assert_eq!(read["data"]["b"], "k:\n|\n");
+        assert_eq!(read["data"]["c"], 1);
+        let aligned = align_block_headers(text).unwrap();
+        assert_eq!(aligned.len(), text.len());
+        assert_eq!(align_block_headers("a:\n- b: |\n    c:\n    |\nd: 1\n"), None);
+        assert!(read_manifest("a:\n|\nb: c: d\n").is_err());
     }
 
     #[test]

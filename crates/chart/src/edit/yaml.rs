@@ -34,6 +34,12 @@ const MERGES: usize = 16;
 impl YamlTree {
     /// Builds the nodes from the parser's events. `None` if the text is not valid YAML or is empty.
     pub(super) fn read(text: &str) -> Option<Self> {
+        // Aligning moves no byte, so the positions are those of the text itself.
+        Self::read_standard(text)
+            .or_else(|| Self::read_standard(&types::yaml::align_block_headers(text)?))
+    }
+
+    fn read_standard(text: &str) -> Option<Self> {
         let mut nodes: Vec<YamlNode> = Vec::new();
         let mut spans: Vec<Range<usize>> = Vec::new();
         let mut open: Vec<usize> = Vec::new();

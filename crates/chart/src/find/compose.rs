@@ -79,7 +79,28 @@ pub(crate) fn compose_images(
             groups.entry(stem).or_default().push((piece, key, text));
         }
     }
+    lend_version(&mut groups);
     groups.values().filter_map(|pieces| compose_group(pieces, path)).collect()
+}
+
+/// Gives the version of a map to the image in it that has none of its own, if there is one image
+/// only: `baseImage: quay.io/org/app` with `version: "2"` is `quay.io/org/app:2`.
+fn lend_version(groups: &mut BTreeMap<Vec<String>, ImageFields<'_>>) {
+    let is_version = |piece: &KeyMeaning| matches!(piece, KeyMeaning::Tag | KeyMeaning::Digest);
+    let has = |fields: &ImageFields<'_>, wanted: &dyn Fn(&KeyMeaning) -> bool| {
+        fields.iter().any(|(piece, ..)| wanted(piece))
+    };
+    let Some(plain) = groups.get(&Vec::new()).filter(|own| own.iter().all(|f| is_version(&f.0)))
+    else {
+        return;
+    };
+    let lent = plain.clone();
+    let mut images = groups.values_mut().filter(|fields| has(fields, &|p| *p == KeyMeaning::Image));
+    if let (Some(fields), None) = (images.next(), images.next())
+        && !has(fields, &is_version)
+    {
+        fields.extend(lent);
+    }
 }
 
 /// Composes the fields of one stem; `None` if they are no image, or one field is already complete.
