@@ -143,6 +143,14 @@ pub(crate) fn is_registry_key(key: &str) -> bool {
         && split_words(key).iter().any(|word| word == "registry" || word == "hub")
 }
 
+/// Whether a key names an image or a repository, and not only a registry or a version.
+pub(crate) fn is_name_key(key: &str) -> bool {
+    match classify_key(key) {
+        Some((_, meaning)) => matches!(meaning, KeyMeaning::Repository | KeyMeaning::Image),
+        None => is_image_key(key) && !is_plural_image_key(key),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -38,7 +38,7 @@ impl RenderKnowledge {
         self.filter_slots(|slot| match slot.reason {
             SlotReason::Likely => true,
             SlotReason::Unset => slot.is_global() || !likely.contains(&slot.path.parent()),
-            SlotReason::Part => false,
+            SlotReason::Part | SlotReason::UnsetName => false,
         })
     }
 
@@ -82,7 +82,7 @@ impl RenderKnowledge {
             if slots.iter().any(|(slot, _)| *slot >= self.slots.len()) {
                 continue;
             }
-            let is_unset = |slot: &usize| self.slots[*slot].reason == SlotReason::Unset;
+            let is_unset = |slot: &usize| self.slots[*slot].is_unset();
             let given: BTreeSet<usize> =
                 slots.iter().map(|(slot, _)| *slot).filter(is_unset).collect();
             // Something else than a value made this text: nothing to learn from it.
@@ -146,9 +146,24 @@ impl Relocator<'_> {
         slots
     }
 
+    /// Whether a marker in an unset registry hid a way that is needed: of an image that does not
+    /// move, or that would move by the same value as others and saves a line of the overlay.
+    pub(super) fn has_hidden_way(&self) -> bool {
+        let is_hidden = |goal: &usize| self.learnt.is_hidden_by_registry(*goal);
+        if self.unmoved_goals().iter().any(is_hidden) {
+            return true;
+        }
+        let plans = self.overlay_problem().rank_assignments();
+        let Some((_, best)) = plans.first() else { return false };
+        best.len() > 1
+            && best.keys().any(|slot| self.learnt.slots[*slot].is_unset())
+            && (0..self.learnt.goals.len()).any(|goal| is_hidden(&goal))
+    }
+
     /// Lists of slots to mark beside the first overlay, if it will not move everything: the
-    /// alternative slots, and values that are a part of a rendered reference by their text alone.
-    /// These come later because a marker in any such value may change more than an image.
+    /// alternative slots, values that are a part of a rendered reference by their text alone, and
+    /// values that would name an image if they were set. These come later because a marker in any
+    /// such value may change more than an image.
     pub(super) fn further_slots_to_mark(&mut self, knows_other_ways: bool) -> Vec<Vec<usize>> {
         let open = self.unmoved_goals();
         if open.is_empty() {
@@ -163,7 +178,17 @@ impl Relocator<'_> {
         if !parts.is_empty() {
             marks.push(parts);
         }
+        let unset = self.unset_name_slots();
+        if !unset.is_empty() {
+            marks.push([self.likely_slots(), unset].concat());
+        }
         marks
+    }
+
+    /// The values that are not set and would name an image.
+    pub(super) fn unset_name_slots(&self) -> Vec<usize> {
+        let slots = self.learnt.filter_slots(|slot| slot.reason == SlotReason::UnsetName);
+        self.filter_usable_slots(&slots)
     }
 
     /// The overlay that puts markers into these slots.
@@ -190,15 +215,13 @@ impl Relocator<'_> {
         );
         self.learnt.policies.choose_rendered_values(&marked);
         let strange = self.learnt.find_unmarked_changes(&marked, &self.known.guards);
-        // Only if every unmarked change is lost lines are lists looked for that restore them; `?`
-        // on any other change makes the whole collection `None`.
-        let losses = strange.iter().map(|(document, difference)| {
+        let losses = strange.iter().filter_map(|(document, difference)| {
             let LeafDifference { path, before, after } = difference.as_ref()?;
             let after = extract_slot_markers(after.as_deref()?).0;
             LostLines::new(*document, path, before.as_deref()?, &after)
         });
-        self.learnt.losses = losses.collect::<Option<_>>().unwrap_or_default();
-        self.learnt.is_unsteady = self.learnt.losses.is_empty() && !strange.is_empty();
+        self.learnt.losses = losses.collect();
+        self.learnt.is_unsteady = self.learnt.losses.len() < strange.len();
     }
 
     /// Learns compositions from a later marked render.

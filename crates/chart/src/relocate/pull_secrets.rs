@@ -189,6 +189,13 @@ impl PullSecretValues {
         Self { chosen: vec![], ..self.clone() }
     }
 
+    /// A copy in which the value at a path is not chosen.
+    pub(super) fn without_value(&self, path: &DocumentPath) -> Self {
+        let mut other = self.clone();
+        other.chosen.retain(|holder| holder.path != *path);
+        other
+    }
+
     /// Stops setting pull secrets.
     pub(super) fn clear_chosen(&mut self) {
         self.chosen.clear();

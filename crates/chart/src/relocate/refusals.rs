@@ -58,14 +58,33 @@ impl Relocator<'_> {
             }
             (_, Some(Ok(set))) => {
                 self.learn_from_marked_render(&set);
-                self.learn_unset_registries_one_by_one(&likely, &slots);
+                self.learn_unset_slots_one_by_one(&likely, self.filter_unset(&slots));
             }
             _ => {
                 self.learn_by_halves(&likely);
                 let likely = self.likely_slots();
-                self.learn_unset_registries_one_by_one(&likely, &slots);
+                self.learn_unset_slots_one_by_one(&likely, self.filter_unset(&slots));
             }
         }
+    }
+
+    /// Learns, in renders of one each, about the values that would name an image and that helm
+    /// refused to render with all at once.
+    pub(super) fn learn_refused_marks(&mut self) {
+        let refused: BTreeSet<usize> =
+            std::mem::take(&mut self.tried.refused_marks).into_iter().flatten().collect();
+        let unset: Vec<usize> =
+            self.unset_name_slots().into_iter().filter(|slot| refused.contains(slot)).collect();
+        if !unset.is_empty() {
+            let likely = self.likely_slots();
+            self.learn_unset_slots_one_by_one(&likely, unset);
+        }
+    }
+
+    /// Those of the slots that are registries which the chart leaves unset.
+    fn filter_unset(&self, slots: &[usize]) -> Vec<usize> {
+        let is_unset = |slot: &usize| self.learnt.slots[*slot].reason == SlotReason::Unset;
+        slots.iter().copied().filter(is_unset).collect()
     }
 
     /// Finds which values of an overlay helm refused, and excludes them from further overlays.
@@ -145,16 +164,10 @@ impl Relocator<'_> {
         }
     }
 
-    /// Learns about unset registries in renders of one each, together with the set values. `slots`
-    /// are all that may be marked, `likely` the set ones.
-    fn learn_unset_registries_one_by_one(&mut self, likely: &[usize], slots: &[usize]) {
+    /// Learns about unset values in renders of one each, together with the set values, `likely`.
+    fn learn_unset_slots_one_by_one(&mut self, likely: &[usize], mut unset: Vec<usize>) {
         // A render each, so only the first eight; global ones come first, as they move most images.
         const MOST: usize = 8;
-        let mut unset: Vec<usize> = slots
-            .iter()
-            .copied()
-            .filter(|s| self.learnt.slots[*s].reason == SlotReason::Unset)
-            .collect();
         unset.sort_by_key(|slot| self.learnt.slots[*slot].path.steps().len());
         for slot in unset.split_off(unset.len().min(MOST)) {
             self.mark_slot_unusable(
@@ -220,6 +233,7 @@ impl Relocator<'_> {
         self.learnt.secrets.clear_chosen();
         self.learnt.policies.clear_chosen();
         self.tried.restored.clear();
+        self.tried.restored_texts.clear();
         self.clear_operator_values();
     }
 }

@@ -76,6 +76,10 @@ pub(super) struct TriedSettings {
     pub(super) restored: BTreeMap<DocumentPath, Value>,
     /// What may differ between the renders beside the images.
     pub(super) expected: ExpectedChanges,
+    /// Lists of slots that helm refused to render with markers in all of them.
+    pub(super) refused_marks: Vec<Vec<usize>>,
+    /// The texts (document number and path) to which lists of `restored` bring lines back.
+    pub(super) restored_texts: BTreeSet<(usize, DocumentPath)>,
     /// Slots that the overlay must not set, with the reason for the report.
     pub(super) unusable: BTreeMap<usize, String>,
 }

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use types::naming::NamingRule;
 
-use super::attempt;
 use super::learn::ExtraMarkers;
 use super::options::RelocationOptions;
 use super::pull_policies::PullPolicyValues;
@@ -139,8 +138,7 @@ impl<'a> Relocator<'a> {
         // With a marker in an unset global registry, a chart may never read an image's own
         // registry, so the overlay needs a second marked render first. What is only possibly useful
         // is rendered beside the first overlay, where it costs no time.
-        let is_hidden =
-            self.unmoved_goals().iter().any(|goal| self.learnt.is_hidden_by_registry(*goal));
+        let is_hidden = self.has_hidden_way();
         if is_hidden {
             let slots = self.alternative_slots();
             self.try_overlays(&[], &[slots]);
@@ -150,17 +148,16 @@ impl<'a> Relocator<'a> {
         let is_more = !marks.is_empty();
         let known = self.learnt.count_known_compositions();
         let mut best = self.solve_overlay(marks);
+        self.learn_refused_marks();
         // The marks taught something that would change the choice: solve once more.
         if is_more
             && self.learnt.count_known_compositions() > known
-            && !best.as_ref().is_some_and(|best| self.is_best_assignment(best))
+            && !best.iter().any(|best| self.is_best_assignment(best))
         {
             let more = self.solve_overlay(vec![]);
-            best = attempt::better_attempt(best, more);
+            best.add_all(more);
         }
-        if let Some(attempt) = best.take() {
-            best = Some(self.remove_side_effects(attempt));
-        }
+        let best = self.remove_side_effects(best);
         let finished = self.build_relocation(best);
         Relocation { rendered: self.learnt.before.manifests, ..finished }
     }

@@ -1,4 +1,5 @@
-//! Handles charts that change something else when an image is not their default. If a text loses
+//! Handles charts that change something else when an image is not their default. What can be mended
+//! is mended together: a chart may have several such places. If a text loses
 //! lines, and a list in the values adds lines to the same text, the overlay restores them through
 //! that list. Otherwise the value with the side effect is left alone, and another way to the same
 //! images is looked for; an image without one becomes a leftover with that reason.
@@ -46,9 +47,9 @@ use std::slice;
 
 use serde_json::{Map, Value};
 
-use super::attempt::OverlayAttempt;
+use super::attempt::{BestAttempts, OverlayAttempt};
 use super::lost_lines::LostLines;
-use super::relocator::Relocator;
+use super::relocator::{Relocator, RenderKnowledge};
 use super::solve::SlotAssignment;
 use crate::find::ManifestLocation;
 use crate::path::{DocumentPath, TextEncoding};
@@ -63,67 +64,97 @@ use crate::values;
 const MOST: usize = 32;
 
 impl Relocator<'_> {
-    /// Returns an overlay without side effects, or the best one if there is none. Tries the
-    /// cheapest first: restore lost lines, leave pull policy and pull secret alone, leave values
-    /// alone.
-    pub(super) fn remove_side_effects(&mut self, attempt: OverlayAttempt) -> OverlayAttempt {
+    /// Removes the side effects of the attempt that moves most images, and returns the best attempt
+    /// without any; else the best one there is. The cheapest comes first: restore lost lines, leave
+    /// out the pull policies and pull secrets that carry a side effect, leave out values of images.
+    /// What one of these mends stays mended while the next one goes on.
+    pub(super) fn remove_side_effects(&mut self, mut best: BestAttempts) -> Option<OverlayAttempt> {
         // A value that is used in place of an excluded one may have side effects too. Three rounds
         // were enough for all charts tried.
         const ROUNDS: usize = 3;
-        let mut best = attempt;
-        if !best.proof.changes.is_empty()
-            && let Some(restored) = self.try_restoring_lines(&best)
-        {
-            return restored;
+        let Some(mut attempt) = best.take_spoiled() else { return best.into_best() };
+        if !attempt.proof.changes.is_empty() {
+            attempt = self.restore_changed_lines(attempt);
         }
-        if !best.proof.changes.is_empty()
-            && let Some(bare) = self.try_without_extra_settings(&best)
-        {
-            return bare;
+        if !attempt.proof.changes.is_empty() {
+            attempt = self.drop_settings_with_side_effects(attempt);
         }
         // Other slots for the same images may be needed: they are marked beside the first
         // bisection.
         let mut marks = vec![self.alternative_slots()];
         for _ in 0..ROUNDS {
-            if best.proof.changes.is_empty() || !self.exclude_culprits(&best, &mut marks) {
+            if attempt.proof.changes.is_empty() || !self.exclude_culprits(&attempt, &mut marks) {
                 break;
             }
-            match self.solve_overlay(vec![]) {
-                Some(attempt) => best = attempt,
-                None => break,
+            let mut found = self.solve_overlay(vec![]);
+            let next = found.take_spoiled();
+            best.add_all(found);
+            let Some(next) = next else { break };
+            best.add(std::mem::replace(&mut attempt, next));
+        }
+        best.add(attempt);
+        best.into_best()
+    }
+
+    /// Leaves out the pull policies and pull secrets that change something else, and no others.
+    fn drop_settings_with_side_effects(&mut self, attempt: OverlayAttempt) -> OverlayAttempt {
+        let mut best = attempt;
+        if !self.learnt.policies.is_empty() {
+            let kept = self.learnt.policies.clone();
+            let without = kept.without_chosen();
+            if !self.try_settings(&mut best, "the pull policy", |own| own.policies = without) {
+                self.learnt.policies = kept;
+            }
+        }
+        // All at once first: usually none of them is the reason.
+        let kept = self.learnt.secrets.clone();
+        if best.proof.changes.is_empty() || kept.is_empty() {
+            return best;
+        }
+        self.learnt.secrets = kept.without_chosen();
+        let bare = self.try_overlays(slice::from_ref(&best.assignment), &[]).pop();
+        let least = match bare {
+            Some(Ok(bare)) => bare.proof.changes.len(),
+            _ => best.proof.changes.len(),
+        };
+        self.learnt.secrets = kept;
+        let paths: Vec<DocumentPath> =
+            self.learnt.secrets.chosen_values().map(|(path, _)| path.clone()).collect();
+        for path in paths {
+            if best.proof.changes.len() <= least {
+                break;
+            }
+            let kept = self.learnt.secrets.clone();
+            let without = kept.without_value(&path);
+            let what = format!("the pull secret in {path}");
+            if !self.try_settings(&mut best, &what, |own| own.secrets = without) {
+                self.learnt.secrets = kept;
             }
         }
         best
     }
 
-    /// Tries the overlay without the pull policy, then also without the pull secret. Returns an
-    /// attempt that has no side effects; if there is none, both are kept.
-    fn try_without_extra_settings(&mut self, attempt: &OverlayAttempt) -> Option<OverlayAttempt> {
-        let (secrets, policies) = (self.learnt.secrets.clone(), self.learnt.policies.clone());
-        let change = attempt.proof.changes.first().map(|change| change.place.to_string());
-        for what in ["pull policy", "pull secret"] {
-            let is_set = if what == "pull policy" {
-                !std::mem::replace(&mut self.learnt.policies, policies.without_chosen()).is_empty()
-            } else {
-                !std::mem::replace(&mut self.learnt.secrets, secrets.without_chosen()).is_empty()
-            };
-            // Nothing to leave out: another attempt would be the same.
-            if !is_set {
-                continue;
-            }
-            let tried = self.try_overlays(slice::from_ref(&attempt.assignment), &[]).pop();
-            if let Some(Ok(tried)) = tried
-                && tried.is_clean()
-            {
-                let change = change.unwrap_or_default();
-                self.reported.notes.push(format!(
-                    "the {what} is not set, because setting it also changes {change}"
-                ));
-                return Some(tried);
-            }
-        }
-        (self.learnt.secrets, self.learnt.policies) = (secrets, policies);
-        None
+    /// Tries the overlay of an attempt with other settings, and takes it if it changes less. Returns
+    /// whether it was taken.
+    fn try_settings(
+        &mut self,
+        best: &mut OverlayAttempt,
+        what: &str,
+        change: impl FnOnce(&mut RenderKnowledge),
+    ) -> bool {
+        change(&mut self.learnt);
+        let tried = self.try_overlays(slice::from_ref(&best.assignment), &[]).pop();
+        let Some(Ok(tried)) = tried.filter(|tried| {
+            tried.as_ref().is_ok_and(|tried| tried.proof.changes.len() < best.proof.changes.len())
+        }) else {
+            return false;
+        };
+        let kept = |change: &&UnexpectedChange| tried.proof.changes.contains(change);
+        let gone = best.proof.changes.iter().find(|change| !kept(change));
+        let gone = gone.map(|change| change.place.to_string()).unwrap_or_default();
+        self.reported.notes.push(format!("{what} is not set, because setting it also changes {gone}"));
+        *best = tried;
+        true
     }
 
     /// Finds by bisection which values of an overlay change something else, and excludes them.
@@ -184,7 +215,12 @@ impl Relocator<'_> {
                     && site.name_paths().any(|own| own == path || *own == in_text)
             })
         };
-        changes.iter().find(|change| !is_image(change))
+        // With a part of the overlay, lines are restored that were not lost.
+        let is_restored = |change: &UnexpectedChange| {
+            let place = (change.place.document, change.place.path.clone());
+            self.tried.restored_texts.contains(&place)
+        };
+        changes.iter().find(|change| !is_image(change) && !is_restored(change))
     }
 
     /// Excludes a slot from further overlays, with the change as the reason.
@@ -197,41 +233,50 @@ impl Relocator<'_> {
     /// the overlay.
     pub(super) fn restore_lost_lines(&mut self) {
         let losses = std::mem::take(&mut self.learnt.losses);
-        if !losses.is_empty() && self.find_restoring_lists(&losses).is_none() {
-            self.tried.restored.clear();
+        self.find_restoring_lists(&losses);
+    }
+
+    /// Tries the overlay of an attempt with the lines restored that it loses, and takes it if it
+    /// changes less. If lines were restored already and did not help, tries it without them.
+    fn restore_changed_lines(&mut self, attempt: OverlayAttempt) -> OverlayAttempt {
+        let was_restored = !self.tried.restored.is_empty();
+        let kept = (self.tried.restored.clone(), self.tried.restored_texts.clone());
+        self.forget_restored_lines();
+        let losses: Vec<LostLines> = attempt
+            .proof
+            .changes
+            .iter()
+            .filter_map(|UnexpectedChange { place, before, after }| {
+                LostLines::new(place.document, &place.path, before.as_deref()?, after.as_deref()?)
+            })
+            .collect();
+        if !was_restored {
+            self.find_restoring_lists(&losses);
+        }
+        if self.tried.restored.is_empty() && !was_restored {
+            return attempt;
+        }
+        match self.try_overlays(slice::from_ref(&attempt.assignment), &[]).pop() {
+            Some(Ok(tried)) if tried.proof.changes.len() < attempt.proof.changes.len() => tried,
+            _ => {
+                (self.tried.restored, self.tried.restored_texts) = kept;
+                attempt
+            }
         }
     }
 
-    /// Tries an overlay with the lost lines restored. If lines were restored already and did not
-    /// help, tries it without them. `None` unless the proof then holds.
-    fn try_restoring_lines(&mut self, attempt: &OverlayAttempt) -> Option<OverlayAttempt> {
-        let was_restored = !std::mem::take(&mut self.tried.restored).is_empty();
-        let changes = attempt.proof.changes.iter().map(|change| {
-            let UnexpectedChange { place, before, after } = change;
-            LostLines::new(place.document, &place.path, before.as_deref()?, after.as_deref()?)
-        });
-        let losses: Option<Vec<LostLines>> = changes.collect();
-        // `losses` is `None` if any change is more than lost lines.
-        let found =
-            losses.filter(|_| !was_restored).and_then(|losses| self.find_restoring_lists(&losses));
-        if found.is_none() && !was_restored {
-            self.tried.restored.clear();
-            return None;
-        }
-        let tried = self.try_overlays(slice::from_ref(&attempt.assignment), &[]).pop()?.ok();
-        let tried = tried.filter(OverlayAttempt::is_clean);
-        if tried.is_none() {
-            self.tried.restored.clear();
-        }
-        tried
+    /// Restores no lines any more.
+    fn forget_restored_lines(&mut self) {
+        self.tried.restored.clear();
+        self.tried.restored_texts.clear();
     }
 
     /// Finds for each text that lost lines a list that adds lines to it, and sets `restored` to
-    /// these lists with the lost lines in front. `None` if a text has no such list.
-    fn find_restoring_lists(&mut self, losses: &[LostLines]) -> Option<()> {
+    /// these lists with the lost lines in front.
+    fn find_restoring_lists(&mut self, losses: &[LostLines]) {
         let lists = self.find_list_candidates(losses);
         if lists.is_empty() {
-            return None;
+            return;
         }
         // All lists get a marker in one render. A chart may use the items for something else, so a
         // line has to be the marker and nothing more.
@@ -241,16 +286,19 @@ impl Relocator<'_> {
             values::set_value(&mut probe, path, value, &self.known.effective);
         }
         // Without any image changed, so that a marker in the text can only come from a list.
-        let stream = self.render_all(&[Some(probe.to_string())]).pop()?.ok()?;
-        let probed = self.learnt.read_render(&stream).ok()?;
+        let Some(Ok(stream)) = self.render_all(&[Some(probe.to_string())]).pop() else { return };
+        let Ok(probed) = self.learnt.read_render(&stream) else { return };
         for loss in losses {
-            let text = self.text_that_lost_lines(loss, &probed)?;
-            let index = (0..lists.len())
-                .find(|index| text.lines().any(|line| line.trim() == list_marker(*index)))?;
+            let Some(text) = self.text_that_lost_lines(loss, &probed) else { continue };
+            let Some(index) = (0..lists.len())
+                .find(|index| text.lines().any(|line| line.trim() == list_marker(*index)))
+            else {
+                continue;
+            };
             let value = self.prepend_items(&lists[index], &loss.lines);
             self.tried.restored.insert(lists[index].clone(), value);
+            self.tried.restored_texts.insert((loss.document, loss.path.clone()));
         }
-        Some(())
     }
 
     /// The lists of texts in the values that the templates of these documents read.

@@ -8,7 +8,7 @@ use std::slice;
 use serde_json::Value;
 use types::Reference;
 
-use super::attempt::{OverlayAttempt, WrittenOverlay, better_attempt};
+use super::attempt::{BestAttempts, OverlayAttempt, WrittenOverlay};
 use super::learn::ExtraMarkers;
 use super::relocator::Relocator;
 use super::solve::SlotAssignment;
@@ -29,13 +29,13 @@ impl Relocator<'_> {
             .is_some_and(|(_, assignment)| *assignment == attempt.assignment)
     }
 
-    /// Tries assignments, the best first, until one keeps its promise; else returns the best
-    /// attempt. `marks` are lists of slots; a render with markers in each list's slots is made at
-    /// the same time as the first attempt.
-    pub(super) fn solve_overlay(&mut self, mut marks: Vec<Vec<usize>>) -> Option<OverlayAttempt> {
+    /// Tries assignments, the best first, until one keeps its promise, or the next one would move
+    /// fewer images than one that was tried and changes something else. `marks` are lists of slots;
+    /// a render with markers in each list's slots is made at the same time as the first attempt.
+    pub(super) fn solve_overlay(&mut self, mut marks: Vec<Vec<usize>>) -> BestAttempts {
         // A chart that refuses one value after another is not worth more renders.
         const ROUNDS: usize = 6;
-        let mut best = None;
+        let mut best = BestAttempts::default();
         let mut tried: BTreeSet<SlotAssignment> = BTreeSet::new();
         for _ in 0..ROUNDS {
             let plan = self
@@ -44,11 +44,15 @@ impl Relocator<'_> {
                 .into_iter()
                 .find(|(_, plan)| !tried.contains(plan));
             let Some((promise, assignment)) = plan else { break };
+            // Side effects are removed later, which moves more images than doing without.
+            if best.iter().any(|tried| tried.proof.moved.len() > promise) {
+                break;
+            }
             match self.try_overlays(slice::from_ref(&assignment), &std::mem::take(&mut marks)).pop()
             {
                 Some(Ok(attempt)) => {
                     let is_kept = attempt.keeps_promise(promise);
-                    best = better_attempt(best, Some(attempt));
+                    best.add(attempt);
                     if is_kept {
                         break;
                     }
@@ -89,8 +93,11 @@ impl Relocator<'_> {
             self.learn_volatile(streams.pop().and_then(Result::ok).as_deref());
         }
         // The marked renders come after the overlays; one that helm refused teaches nothing.
-        for stream in streams.split_off(assignments.len()).into_iter().flatten() {
-            self.learn_from_marked_render(&stream);
+        for (slots, stream) in marks.iter().zip(streams.split_off(assignments.len())) {
+            match stream {
+                Ok(stream) => self.learn_from_marked_render(&stream),
+                Err(_) => self.tried.refused_marks.push(slots.clone()),
+            }
         }
         let mut attempts = Vec::new();
         for ((assignment, written), stream) in assignments.iter().zip(written).zip(streams) {

@@ -10,7 +10,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use crate::chart::HelmChart;
-use crate::find::names::is_registry_key;
 use crate::path::{DocumentPath, PathStep};
 use crate::template_values::{NAMED_VALUE, visit_matches};
 use crate::values;
@@ -68,30 +67,32 @@ impl ChartScopes {
         }
     }
 
-    /// The paths of registries that templates read, that no values file sets, and that the schemas
-    /// allow: `global.imageRegistry` of many charts is one.
-    pub(crate) fn find_unset_registries(
+    /// The paths of values with a key that is `wanted`, that templates read, that no values file
+    /// sets, and that the schemas allow: `global.imageRegistry` of many charts is one.
+    pub(crate) fn find_unset_values(
         &self,
         chart: &HelmChart,
         effective: &Value,
+        wanted: fn(&str) -> bool,
     ) -> Vec<DocumentPath> {
         let mut paths = BTreeSet::new();
+        let mut maps = BTreeSet::new();
         visit_matches(chart, &NAMED_VALUE, &mut |keys, scope| {
-            if !keys.rsplit('.').next().is_some_and(is_registry_key) {
+            let path = scope.keys(keys.trim_end_matches('.'));
+            maps.insert(path.parent());
+            if !path.last_key().is_some_and(wanted) {
                 return;
             }
-            let path = scope.keys(keys);
             let path = match self.split_global(&path) {
                 Some((_, global)) if self.takes_global => global,
                 _ => path,
             };
-            // The parent has to be a map, or not there at all: helm cannot set a key in a text.
-            let is_free = path.parent().find_value(effective).is_none_or(Value::is_object);
-            if path.find_value(effective).is_none() && is_free && self.allows_value(&path) {
+            if is_free(&path, effective) && self.allows_value(&path) {
                 paths.insert(path);
             }
         });
-        paths.into_iter().collect()
+        // `image.tag` is read as well: `image` is a map, and no text.
+        paths.into_iter().filter(|path| !maps.contains(path)).collect()
     }
 
     /// The paths that `.Values.<own>` in a template may mean: one for each chart, as it is not
@@ -171,6 +172,19 @@ impl ChartScopes {
         let global = path.steps()[depth..].iter().cloned().collect();
         self.charts.iter().any(|chart| chart.path == scope).then_some((scope, global))
     }
+}
+
+/// Whether a value is not set and can be: everything above it is a map, or not set either, since
+/// helm cannot set a key in a text.
+fn is_free(path: &DocumentPath, effective: &Value) -> bool {
+    let mut above = path.parent();
+    while !above.steps().is_empty() {
+        match above.find_value(effective) {
+            None | Some(Value::Null) => above = above.parent(),
+            Some(value) => return value.is_object() && path.find_value(effective).is_none(),
+        }
+    }
+    path.find_value(effective).is_none()
 }
 
 /// Whether a line of a schema's complaint is about the value at these steps, or about its key being

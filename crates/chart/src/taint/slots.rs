@@ -42,12 +42,19 @@ pub(crate) enum SlotReason {
     Part,
     /// It is not set, and its key says that it would be a registry.
     Unset,
+    /// It is not set, and its key says that it would be an image or a repository.
+    UnsetName,
 }
 
 impl ValueSlot {
     /// Whether it is below `global`, and so seen by all sub-charts.
     pub(crate) fn is_global(&self) -> bool {
         self.path.steps().contains(&PathStep::Key("global".into()))
+    }
+
+    /// Whether the chart leaves it unset.
+    pub(crate) fn is_unset(&self) -> bool {
+        matches!(self.reason, SlotReason::Unset | SlotReason::UnsetName)
     }
 
     /// Whether the value has other text around it.
@@ -69,9 +76,13 @@ pub(crate) fn find_slots(
         add_slots_in_leaf(&scopes.path_to_set(path), leaf, rendered, &mut slots);
     });
     // Registries that only the templates know of, such as `global.imageRegistry`.
-    for path in scopes.find_unset_registries(chart, effective) {
-        let reason = SlotReason::Unset;
-        slots.push(ValueSlot { path, start: 0, text: String::new(), reason });
+    for (wanted, reason) in [
+        (names::is_registry_key as fn(&str) -> bool, SlotReason::Unset),
+        (names::is_name_key, SlotReason::UnsetName),
+    ] {
+        for path in scopes.find_unset_values(chart, effective, wanted) {
+            slots.push(ValueSlot { path, start: 0, text: String::new(), reason });
+        }
     }
     let mut seen = BTreeSet::new();
     slots.retain(|slot| seen.insert((slot.path.clone(), slot.start)));
@@ -121,6 +132,9 @@ fn add_slots_in_leaf(
         }
         Value::String(_) | Value::Null if names::is_registry_key(key) => {
             add(0, "", SlotReason::Unset);
+        }
+        Value::String(_) | Value::Null if names::is_name_key(key) => {
+            add(0, "", SlotReason::UnsetName);
         }
         _ => {}
     }
