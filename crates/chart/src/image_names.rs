@@ -21,7 +21,25 @@ pub(crate) fn hosted_name(text: &str) -> Option<&str> {
 
 /// Whether a text has an image's name as a whole: not as a part of a longer name, and not in a URL.
 pub(crate) fn mentions_name(text: &str, name: &str) -> bool {
-    text.match_indices(name).any(|(start, _)| {
+    find_mentions(text, name).next().is_some()
+}
+
+/// The text with another name wherever it has this one as a whole.
+pub(crate) fn replace_name(text: &str, name: &str, new: &str) -> String {
+    let mut replaced = String::new();
+    let mut end = 0;
+    for start in find_mentions(text, name) {
+        replaced.push_str(&text[end..start]);
+        replaced.push_str(new);
+        end = start + name.len();
+    }
+    replaced + &text[end..]
+}
+
+/// Where a text has an image's name as a whole.
+fn find_mentions<'t>(text: &'t str, name: &'t str) -> impl Iterator<Item = usize> + 't {
+    text.match_indices(name).map(|(start, _)| start).filter(move |start| {
+        let start = *start;
         let before = text[..start].chars().next_back();
         let behind = text[start + name.len()..].chars().next();
         let is_part = |c: char| c.is_ascii_alphanumeric() || "./-_".contains(c);

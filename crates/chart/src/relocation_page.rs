@@ -15,7 +15,7 @@ use crate::manifest::Manifests;
 use crate::offline::OfflineValues;
 use crate::path::DocumentPath;
 use crate::phone_home::PhoneHomeFinding;
-use crate::relocate::{ProofVerdict, UnexpectedChange};
+use crate::relocate::{ProofVerdict, UnexpectedChange, UnlockedImage};
 use crate::report::{ImageLeftover, LeftoverKind, RelocationReport};
 use crate::wiring::OfflineWiring;
 
@@ -119,9 +119,10 @@ impl RelocationPage<'_> {
     fn refutation_sections(&self) -> [PageSection; 3] {
         let report = self.report;
         let mut unlocked = PageTable::new([("Image", WIDE), ("Where", WIDE)]);
-        for (image, all) in group_by_cause(&report.not_locked, |unlocked| unlocked.image.clone()) {
+        let name = |unlocked: &&UnlockedImage| format!("{}{}", unlocked.image, unlocked.remark());
+        for (image, all) in group_by_cause(&report.not_locked, name) {
             let places = self.list_places(all.iter().map(|unlocked| &unlocked.place));
-            unlocked.add_row(Tone::Bad, [TextLine::code(image.to_string()).into(), places]);
+            unlocked.add_row(Tone::Bad, [TextLine::code(image).into(), places]);
         }
         let mut foreign = PageTable::new([("Text", WIDE), ("Where", WIDE)]);
         for (text, all) in group_by_cause(&report.foreign, |outside| outside.text.as_str()) {

@@ -299,8 +299,9 @@ impl RelocationReport {
                 "\n## Not in the lock\n\nThe site will not have these images. Add them to \
                  gantry.yaml and run `gantry lock`.\n\n",
             );
-            for UnlockedImage { image, place } in &self.not_locked {
-                let _ = writeln!(text, "- `{image}` in {place}");
+            for unlocked in &self.not_locked {
+                let UnlockedImage { image, place, .. } = unlocked;
+                let _ = writeln!(text, "- `{image}` in {place}{}", unlocked.remark());
             }
         }
         if !self.changes.is_empty() {

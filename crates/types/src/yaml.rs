@@ -452,7 +452,8 @@ mod tests {
 
     #[test]
     fn a_block_header_on_a_line_of_its_own_is_read_as_helm_reads_it() {
-        let text = "data:\n  a.yaml:\n  |\n    x: 1\n    y:\n    |\n  b: |\n    k:\n    |\n  c: 1\n";
+        let text =
+            "data:\n  a.yaml:\n  |\n    x: 1\n    y:\n    |\n  b: |\n    k:\n    |\n  c: 1\n";
         let read = read_manifest(text).unwrap();
         assert_eq!(read["data"]["a.yaml"], "x: 1\ny:\n|\n");
         assert_eq!(read["data"]["b"], "k:\n|\n");

@@ -143,6 +143,17 @@ pub(crate) fn is_registry_key(key: &str) -> bool {
         && split_words(key).iter().any(|word| word == "registry" || word == "hub")
 }
 
+/// Whether a key is that of a pull secret or a list of them: `imagePullSecrets`, `pullSecretName`.
+pub(crate) fn is_pull_secret_key(key: &str) -> bool {
+    const ENDINGS: &[&[&str]] =
+        &[&["pull", "secrets"], &["pull", "secret"], &["pull", "secret", "name"]];
+    let words = split_words(key);
+    let ends = |ending: &&[&str]| {
+        words.len() >= ending.len() && words[words.len() - ending.len()..].iter().eq(ending.iter())
+    };
+    ENDINGS.iter().any(ends)
+}
+
 /// Whether a key names an image or a repository, and not only a registry or a version.
 pub(crate) fn is_name_key(key: &str) -> bool {
     match classify_key(key) {

@@ -74,7 +74,11 @@ pub fn post_render_with_rules(
     rules.apply(&after.manifests, &mut findings);
     proof.add_compiled_in_images(&findings, target);
     if let Some(locked) = locked {
-        proof.not_locked = list_unlocked_images(sites.iter().map(|site| &site.found), locked);
+        // What the stream points at the site already is loaded only if it is locked.
+        let all = before.findings().images.iter();
+        let at_site = all.filter(|found| target.is_site_image(&found.reference));
+        let outside = sites.iter().map(|site| &site.found);
+        proof.not_locked = list_unlocked_images(outside.chain(at_site), locked);
     }
     Ok(PostRenderedStream { stream: edited, proof })
 }
@@ -322,7 +326,7 @@ data:
                 .unwrap();
         let missing: Vec<String> =
             after.proof.not_locked.iter().map(|missing| missing.image.to_string()).collect();
-        assert_eq!(missing, ["q.io/a/b:1"]);
+        assert_eq!(missing, ["q.io/a/b:1", "site:5000/ai/x:1"]);
     }
 
     #[test]

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::differences::LeafDifference;
-use crate::find::names;
+use crate::find::{names, positions};
+use crate::image_names::{name_length, replace_name};
 use crate::path::{DocumentPath, PathStep, TextEncoding};
 use crate::taint::image_move::ImageMove;
 use crate::words::split_text_words;
@@ -59,11 +60,12 @@ pub(super) fn is_explained(
         allowed.volatile.as_ref().is_some_and(|all| all.contains(&(document, path.clone())));
     let key = path.last_key().unwrap_or_default();
     is_volatile
-        || is_checksum(key, old) && is_checksum(key, new)
+        || is_changed_hash(key, old, new)
         || allowed.echoes.contains(&(old.to_owned(), new.to_owned()))
         || allowed.guards.contains(key)
         || is_pull_secret(path, new, allowed)
         || is_insertion(old, new, &allowed.inserted)
+        || !positions::is_path_without_images(path) && is_mention_moved(old, new, moved)
 }
 
 /// Whether a list or a text is as before with images for operators added, and nothing else.
@@ -103,19 +105,52 @@ fn are_words_moved(before: &str, after: &str, sites: &[&ImageMove]) -> bool {
         })
 }
 
-/// Whether a leaf is a checksum of other objects, such as the `checksum/config` annotation of
-/// Helm's tips and tricks: it changes with the images in them. Its key has to say so, and 32
-/// hexadecimal digits (MD5) are the shortest in use.
-pub(crate) fn is_checksum(key: &str, text: &str) -> bool {
-    const SHORTEST: usize = 32;
-    let says_so = names::split_words(key)
-        .iter()
-        .any(|w| matches!(w.as_str(), "checksum" | "hash" | "sha256"));
-    says_so && text.len() >= SHORTEST && text.bytes().all(|b| b.is_ascii_hexdigit())
+/// Whether a leaf is a hash of other objects, such as the `checksum/config` annotation of Helm's tips
+/// and tricks: it changes with the images in them. Two hexadecimal texts of the length of a usual
+/// hash (MD5, SHA-1, SHA-2) are hashes under any key; where the key says so, they may be cut off.
+pub(crate) fn is_changed_hash(key: &str, before: &str, after: &str) -> bool {
+    const LENGTHS: &[usize] = &[32, 40, 56, 64, 96, 128];
+    // Charts that cut hashes off keep at least this much.
+    const SHORTEST: usize = 6;
+    let is_hex = |text: &str| text.bytes().all(|b| b.is_ascii_hexdigit());
+    if before == after || before.len() != after.len() || !is_hex(before) || !is_hex(after) {
+        return false;
+    }
+    let says_so = || {
+        names::split_words(key).iter().any(|word| {
+            matches!(word.as_str(), "checksum" | "hash" | "sha" | "sha1" | "sha256" | "md5")
+        })
+    };
+    LENGTHS.contains(&before.len()) || before.len() >= SHORTEST && says_so()
+}
+
+/// Whether a text mentions images by their names, and now by those that they have at the site: the
+/// bare repository in another variable, the images that a policy allows.
+fn is_mention_moved(before: &str, after: &str, moved: &MovedTexts) -> bool {
+    // A word without a slash may mean anything.
+    let name = |site: &ImageMove| -> String { site.text[..name_length(&site.text)].to_owned() };
+    let mut names: BTreeMap<String, String> = moved
+        .values()
+        .flatten()
+        .map(|site| (name(site), site.target.name()))
+        .filter(|(name, _)| name.contains('/'))
+        .collect();
+    let mut text = before.to_owned();
+    // The longest first: `org/app` is the start of `org/app/worker`.
+    while let Some(name) = names.keys().max_by_key(|name| name.len()).cloned() {
+        if let Some(target) = names.remove(&name) {
+            text = replace_name(&text, &name, &target);
+        }
+    }
+    text != before && text == after
 }
 
 /// Whether a difference is the site's pull secret in a list of pull secrets.
 fn is_pull_secret(path: &DocumentPath, after: &str, allowed: &ExpectedChanges) -> bool {
-    let is_list = path.steps().iter().any(|step| *step == PathStep::Key("imagePullSecrets".into()));
+    // Also where a Secret or a ConfigMap shows the chart's own values.
+    let is_list = path
+        .steps()
+        .iter()
+        .any(|step| matches!(step, PathStep::Key(key) if names::is_pull_secret_key(key)));
     is_list && allowed.pull_secret.as_deref().is_some_and(|secret| after.contains(secret))
 }

@@ -1,9 +1,9 @@
 //! Proves an overlay by comparing two renders, one without it and one with it. It holds if each
 //! image has its name at the site, if no other leaf changed, and if no text still names an original
-//! image. The last part looks through all texts on its own, so that it also catches images that
-//! were missed when the images to move were collected.
+//! image. The last part looks through all texts on its own, so that it also catches texts that were
+//! missed when the images to move were collected.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use types::Reference;
 
@@ -123,9 +123,11 @@ fn add_foreign_references(
         }
     }
     // Then by plain text search for the old names, which does not depend on the finder.
-    let names: BTreeSet<&str> = sites.iter().filter_map(|site| hosted_name(&site.text)).collect();
+    // A text that nothing reaches is left over; it does not refute what was moved.
+    let names: BTreeMap<&str, &ImageMove> =
+        sites.iter().filter_map(|site| Some((hosted_name(&site.text)?, site))).collect();
     let hosts: BTreeSet<&str> =
-        names.iter().filter_map(|name| name.split_inclusive('/').next()).collect();
+        names.keys().filter_map(|name| name.split_inclusive('/').next()).collect();
     for (index, document) in after.manifests.documents.iter().enumerate() {
         let mut visit = |path: &DocumentPath, text: &str| {
             // Large charts have hundreds of names and only a few hosts: a cheap test first.
@@ -134,10 +136,12 @@ fn add_foreign_references(
             {
                 return;
             }
-            let Some(name) = names.iter().find(|name| mentions_name(text, name)) else { return };
+            let mut named = names.iter().filter(|(name, _)| mentions_name(text, name));
+            let Some((_, site)) = named.next() else { return };
             if !is_known(index, path) {
                 let place = ManifestLocation::new(index, document, path.clone());
-                proof.foreign.push(ForeignReference { place, text: (*name).to_owned() });
+                let (from, to) = (site.found.reference.clone(), site.target.clone());
+                proof.stayed.push(UnmovedImage { from, to, place });
             }
         };
         // Schemas of custom resources name images in descriptions and examples; none is pulled.

@@ -16,6 +16,21 @@ pub struct UnlockedImage {
     /// The first location where the chart names it.
     #[serde(rename = "location")]
     pub place: ManifestLocation,
+    /// The locked image that was probably meant, if the name of one is similar: what the user's own
+    /// values point at the site may be a name that nothing was loaded under.
+    #[serde(rename = "probablyMeant", skip_serializing_if = "Option::is_none")]
+    pub nearest: Option<Reference>,
+}
+
+impl UnlockedImage {
+    /// The name that the probably meant image has at the site, as a remark in brackets; empty
+    /// without one.
+    pub fn remark(&self) -> String {
+        match &self.nearest {
+            Some(nearest) => format!(" (locked is {nearest})"),
+            None => String::new(),
+        }
+    }
 }
 
 /// The images among those found that the site will not have, each once. Images that are only
@@ -32,7 +47,11 @@ pub(crate) fn list_unlocked_images<'a>(
             && !content.is_locked(&found.reference)
         {
             let (image, place) = (found.reference.clone(), found.place.clone());
-            missing.push(UnlockedImage { image, place });
+            // At the site it has another name than at its source.
+            let nearest = content.find_nearest(&image).map(|root| {
+                if content.is_site_name(&image) { root.target() } else { root.source() }.clone()
+            });
+            missing.push(UnlockedImage { image, place, nearest });
         }
     }
     missing

@@ -8,7 +8,7 @@ use super::relocator::{RelocationSubject, Relocator, RenderKnowledge};
 use super::solve::Composition;
 use crate::path::DocumentPath;
 use crate::proof::differences::{LeafDifference, find_differences};
-use crate::proof::expected_changes::is_checksum;
+use crate::proof::expected_changes::is_changed_hash;
 use crate::taint::guards::open_guards;
 use crate::taint::indexed_render::IndexedRender;
 use crate::taint::markers::{extract_slot_markers, may_be_marked};
@@ -126,8 +126,7 @@ impl RenderKnowledge {
                 let old = difference.before.as_deref().unwrap_or_default();
                 let key = difference.path.last_key().unwrap_or_default();
                 let is_guard = guards.iter().any(|guard| guard.last_key() == Some(key));
-                let is_checksum = is_checksum(key, old) && is_checksum(key, new);
-                !is_guard && !is_checksum && has_unmarked_change(old, new)
+                !is_guard && !is_changed_hash(key, old, new) && has_unmarked_change(old, new)
             });
             all.extend(strange.map(|difference| (index, Some(difference))));
         }
@@ -173,6 +172,10 @@ impl Relocator<'_> {
         let other = self.alternative_slots();
         if !knows_other_ways && other.len() > self.likely_slots().len() {
             marks.push(other);
+        }
+        // A marker of a pull secret may have spoilt the text that an image is in.
+        if !self.learnt.secrets.is_unused() || !self.learnt.policies.is_empty() {
+            marks.push(self.filter_usable_slots(&self.learnt.first_slots_to_mark()));
         }
         let parts = self.learnt.add_partial_slots(&self.known, &open);
         if !parts.is_empty() {

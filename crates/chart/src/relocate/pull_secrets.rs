@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
+use crate::HelmChart;
+use crate::edit::embedded::parse_embedded;
 use crate::find::{LocationKind, names};
 use crate::path::{DocumentPath, PathStep};
 use crate::set_cover::{CoverOverlap, CoverSet, choose_covering_sets};
@@ -59,9 +61,14 @@ impl PullSecretShape {
 }
 
 impl PullSecretValues {
-    /// Finds the values that take pull secrets and are empty. Those that a user filled stay as they
+    /// Finds the values that take pull secrets and are empty or not set. Those that a user filled stay as they
     /// are. Without a secret to set, none is looked for.
-    pub(super) fn new(scopes: &ChartScopes, effective: &Value, secret: Option<&str>) -> Self {
+    pub(super) fn new(
+        chart: &HelmChart,
+        scopes: &ChartScopes,
+        effective: &Value,
+        secret: Option<&str>,
+    ) -> Self {
         let secret = secret.map(str::to_owned);
         let (chosen, reached) = (vec![], BTreeMap::new());
         if secret.is_none() {
@@ -90,6 +97,12 @@ impl PullSecretValues {
             };
             holders.insert(PullSecretValue { path, form });
         });
+        // Those that only the templates know of, and that values.yaml has as a comment or not at all.
+        for path in scopes.find_unset_values(chart, effective, names::is_pull_secret_key) {
+            if let Some(form) = shape_from_key(&path) {
+                holders.insert(PullSecretValue { path, form });
+            }
+        }
         Self { secret, holders: holders.into_iter().collect(), chosen, reached }
     }
 
@@ -177,6 +190,11 @@ impl PullSecretValues {
         let pods = sites.iter().filter(|site| site.found.pattern == LocationKind::Pod);
         let documents = pods.map(|site| site.found.place.document);
         documents.filter(|document| !is_reached(document)).collect()
+    }
+
+    /// Whether the chart has no value for a pull secret, or none is to be set.
+    pub(super) fn is_unused(&self) -> bool {
+        self.holders.is_empty()
     }
 
     /// Whether the overlay sets no pull secret.
@@ -295,6 +313,12 @@ fn find_marked_secrets(
         }
         Value::Array(items) => {
             found.extend(items.iter().flat_map(|item| find_marked_secrets(item, holders, mangled)));
+        }
+        // A ConfigMap may hold the template of a pod.
+        Value::String(text) if MarkerKind::PullSecret.may_be_in(text) => {
+            if let Some((_, inner)) = parse_embedded(text) {
+                found.extend(find_marked_secrets(&inner, holders, mangled));
+            }
         }
         _ => {}
     }

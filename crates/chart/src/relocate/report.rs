@@ -55,7 +55,10 @@ impl Relocator<'_> {
         let Some(locked) = self.known.options.locked else { return vec![] };
         let written = self.learnt.moves.iter().map(|site| &site.found);
         let compiled = self.learnt.operator_images.iter().map(|compiled| &compiled.found);
-        list_unlocked_images(written.chain(compiled), locked)
+        // What the user's own values point at the site is loaded only if it is locked.
+        let all = self.learnt.before.findings().images.iter();
+        let at_site = all.filter(|found| self.known.target.is_site_image(&found.reference));
+        list_unlocked_images(written.chain(compiled).chain(at_site), locked)
     }
 
     /// The overlay file for an assignment, with a comment for every value.
@@ -108,9 +111,8 @@ impl Relocator<'_> {
         if let Some(reason) = slots.iter().find_map(|slot| self.tried.unusable.get(slot)) {
             return reason.clone();
         }
-        if let Some(slot) = slots.first() {
-            let path = &self.learnt.slots[*slot].path;
-            return format!("the value {path} sets a part of the image name, but not its registry");
+        if let Some(reason) = at.and_then(|at| self.explain_composition(at)) {
+            return reason;
         }
         // A value that holds this image and never showed up in a marked render is one that helm
         // refused there, so no composition mentions it.
@@ -121,8 +123,43 @@ impl Relocator<'_> {
         });
         match refused {
             Some((_, why)) => why.clone(),
-            None => "the image is fixed in the template: no value sets it".into(),
+            None if at.is_none() => {
+                "the text mentions the image, and no value of the chart appears in it".into()
+            }
+            None => {
+                let tried = self.learnt.slots.len();
+                format!(
+                    "the image is fixed in the template: none of the {tried} values of the chart that \
+                     could be a part of an image appears in it"
+                )
+            }
         }
+    }
+
+    /// The reason where values make up the image, and none of them gives it its name at the site:
+    /// what its name would be with the site in the first of them, or what stands in front of that.
+    fn explain_composition(&self, goal: usize) -> Option<String> {
+        let goal = &self.learnt.goals[goal];
+        let forms =
+            || goal.compositions.iter().filter_map(|form| Some((form, form.slots.first()?)));
+        let first = forms().min_by_key(|(_, (_, start))| *start);
+        let (form, (slot, start)) = first?;
+        let path = &self.learnt.slots[*slot].path;
+        if *start > 0 {
+            let front = &form.text[..*start];
+            return Some(format!("the template has {front:?} in front of what {path} sets"));
+        }
+        let behind = form.text.strip_prefix(self.learnt.slots[*slot].text.as_str())?;
+        let site = self.known.target.prefix.to_string();
+        let wanted = &goal.wanted;
+        if format!("{site}{behind}") == *wanted {
+            return Some(format!(
+                "{path} moves it and other images too, which would not get their names at the site"
+            ));
+        }
+        Some(format!(
+            "with {site} in {path} it would be {site}{behind}, and at the site it is {wanted}"
+        ))
     }
 
     /// The proof where no overlay could be rendered: every image stays as it is.

@@ -60,7 +60,12 @@ impl<'a> Relocator<'a> {
             goals: vec![],
             registries: vec![],
             operator_images: vec![],
-            secrets: PullSecretValues::new(&scopes, &effective, target.pull_secret.as_deref()),
+            secrets: PullSecretValues::new(
+                chart,
+                &scopes,
+                &effective,
+                target.pull_secret.as_deref(),
+            ),
             policies: PullPolicyValues::new(&scopes, &effective, options.pull_policy),
             is_unsteady: false,
             losses: vec![],

@@ -152,7 +152,9 @@ impl Relocator<'_> {
         let kept = |change: &&UnexpectedChange| tried.proof.changes.contains(change);
         let gone = best.proof.changes.iter().find(|change| !kept(change));
         let gone = gone.map(|change| change.place.to_string()).unwrap_or_default();
-        self.reported.notes.push(format!("{what} is not set, because setting it also changes {gone}"));
+        self.reported
+            .notes
+            .push(format!("{what} is not set, because setting it also changes {gone}"));
         *best = tried;
         true
     }

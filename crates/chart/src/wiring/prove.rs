@@ -9,7 +9,7 @@ use super::entries::{ContainerMount, EnvironmentVariable, PodVolume};
 use super::pods::{SpecLocation, text_field};
 use crate::path::DocumentPath;
 use crate::proof::differences::find_differences;
-use crate::proof::expected_changes::is_checksum;
+use crate::proof::expected_changes::is_changed_hash;
 use crate::taint::indexed_render::IndexedRender;
 
 /// The entries that an overlay adds through values, by container or pod.
@@ -62,10 +62,10 @@ pub(super) fn find_refutations(
         }
         for difference in find_differences(&document.value, &value) {
             let key = difference.path.last_key().unwrap_or_default();
-            let sides = [&difference.before, &difference.after];
+            let side = |text: &Option<String>| text.clone().unwrap_or_default();
             // Pods restart when their ConfigMap changes, by a checksum in an annotation.
             let is_sum = !given.config.is_empty()
-                && sides.iter().all(|s| s.as_ref().is_some_and(|text| is_checksum(key, text)));
+                && is_changed_hash(key, &side(&difference.before), &side(&difference.after));
             // A list that was empty before goes away as a whole when its entries are removed.
             let was_empty = matches!(difference.before.as_deref(), Some("[]" | "null"))
                 && difference.after.is_none();

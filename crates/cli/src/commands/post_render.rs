@@ -159,7 +159,13 @@ fn find_refusal(post: &PostRenderedStream, target: &RelocationTarget) -> Option<
     if let Some(first) = proof.not_locked.first() {
         let mut message = String::new();
         for missing in &proof.not_locked {
-            let _ = writeln!(message, "{} is not in the lock ({})", missing.image, missing.place);
+            let _ = writeln!(
+                message,
+                "{} is not in the lock ({}){}",
+                missing.image,
+                missing.place,
+                missing.remark()
+            );
         }
         return Some(CommandError::new(ErrorKind::Integrity, message.trim_end()).with_hint(
             format!(

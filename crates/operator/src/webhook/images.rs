@@ -38,9 +38,6 @@ pub enum ImageDecision {
     Unknown,
 }
 
-/// Names that are less similar than this (Jaro-Winkler) are not suggested: high enough that little
-/// more than typos and other spellings pass.
-const ALIKE: f64 = 0.86;
 /// How many versions of a repository a message lists.
 const TOLD: usize = 3;
 
@@ -154,26 +151,10 @@ impl WebhookImages {
         format!("{image} is not locked{nearest}")
     }
 
-    /// The most similar locked repository, if any is similar enough.
+    /// The most similar locked image, if any is similar enough.
     fn describe_nearest(&self, image: &Reference) -> Option<String> {
-        let name = image.name();
-        let last = |name: &str| name.rsplit('/').next().unwrap_or_default().to_owned();
-        let own = last(&name);
-        let likeness = |known: &str| {
-            // The same last part (`nginx` of another registry or mirror) counts more than any
-            // similarity of letters.
-            let same = if last(known) == own { 1.0 } else { 0.0 };
-            same + strsim::jaro_winkler(known, &name)
-        };
-        let (known, versions) = self
-            .content
-            .startable_repositories()
-            .into_iter()
-            .map(|(known, versions)| (likeness(known), known, versions))
-            .max_by(|a, b| a.0.total_cmp(&b.0))
-            .filter(|(likeness, ..)| *likeness > ALIKE)
-            .map(|(_, known, versions)| (known, versions))?;
-        let version = versions.first().map(|root| SiteRoot::version(root)).unwrap_or_default();
+        let root = self.content.find_nearest(image)?;
+        let (known, version) = (root.source().name(), root.version());
         Some(format!("the most similar locked image is {known} as {version}"))
     }
 }

@@ -138,6 +138,33 @@ impl SiteContent {
         self.versions(reference).into_iter().filter(|root| root.is_meant_by(reference)).collect()
     }
 
+    /// What a reference that is not locked was probably meant to be: something locked of the
+    /// repository whose name is most like its own. `None` if none is similar enough.
+    pub fn find_nearest(&self, reference: &Reference) -> Option<&SiteRoot> {
+        // In the measure of Jaro and Winkler: high enough that little more than typos and other
+        // spellings pass.
+        const ALIKE: f64 = 0.86;
+        let name = reference.name();
+        let last = |name: &str| name.rsplit('/').next().unwrap_or_default().to_owned();
+        let own = last(&name);
+        let likeness = |known: &str| {
+            // The same last part (`nginx` of another registry or mirror) counts more than any
+            // similarity of letters.
+            let same = if last(known) == own { 1.0 } else { 0.0 };
+            same + strsim::jaro_winkler(known, &name)
+        };
+        let nearest = self
+            .startable_repositories()
+            .into_iter()
+            .map(|(known, versions)| (likeness(known), versions))
+            .max_by(|a, b| a.0.total_cmp(&b.0))
+            .filter(|(likeness, _)| *likeness > ALIKE);
+        let (_, versions) = nearest?;
+        let version = reference.digest_or_tag();
+        let same = versions.iter().find(|root| root.source().digest_or_tag() == version);
+        same.or(versions.first()).copied()
+    }
+
     /// Whether a pod may name this: it is locked, at the source or at the site.
     pub fn is_locked(&self, reference: &Reference) -> bool {
         !self.find(reference).is_empty()
