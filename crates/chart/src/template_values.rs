@@ -13,6 +13,11 @@ use crate::path::DocumentPath;
 pub(crate) static NAMED_VALUE: TemplatePattern =
     TemplatePattern::new(r"\.Values\.([A-Za-z0-9_.]+)");
 
+/// The same with parentheses around the maps that may be missing, as in `((.Values.a).b).image`; the
+/// first group keeps the closing ones.
+pub(crate) static NESTED_VALUE: TemplatePattern =
+    TemplatePattern::new(r"\.Values\.([A-Za-z0-9_]+(?:\)*\.[A-Za-z0-9_]+)*)");
+
 /// A regular expression for the text of templates and of helm's messages.
 pub(crate) struct TemplatePattern {
     pattern: &'static str,
@@ -62,5 +67,7 @@ mod tests {
         let text = "{{ .Values.image.tag }}{{ with $.Values.extraEnv }}{{ .Chart.Name }}";
         let found: Vec<_> = NAMED_VALUE.find_groups(text).collect();
         assert_eq!(found, ["image.tag", "extraEnv"]);
+        let nested: Vec<_> = NESTED_VALUE.find_groups("{{ ((.Values.a).b).image }}").collect();
+        assert_eq!(nested, ["a).b).image"]);
     }
 }

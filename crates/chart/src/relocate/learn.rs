@@ -146,17 +146,18 @@ impl Relocator<'_> {
     }
 
     /// Whether a marker in an unset registry hid a way that is needed: of an image that does not
-    /// move, or that would move by the same value as others and saves a line of the overlay.
+    /// move, or of images that are moved elsewhere by a value of their own, which may move them here
+    /// too and make the registry a line too many.
     pub(super) fn has_hidden_way(&self) -> bool {
+        let goals = &self.learnt.goals;
         let is_hidden = |goal: &usize| self.learnt.is_hidden_by_registry(*goal);
+        let (hidden, seen): (Vec<_>, Vec<_>) = (0..goals.len()).partition(is_hidden);
         if self.unmoved_goals().iter().any(is_hidden) {
             return true;
         }
-        let plans = self.overlay_problem().rank_assignments();
-        let Some((_, best)) = plans.first() else { return false };
-        best.len() > 1
-            && best.keys().any(|slot| self.learnt.slots[*slot].is_unset())
-            && (0..self.learnt.goals.len()).any(|goal| is_hidden(&goal))
+        let is_elsewhere =
+            |goal: &usize| seen.iter().any(|own| goals[*own].was == goals[*goal].was);
+        !hidden.is_empty() && hidden.iter().all(is_elsewhere)
     }
 
     /// Lists of slots to mark beside the first overlay, if it will not move everything: the

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::chart::HelmChart;
 use crate::path::{DocumentPath, PathStep};
-use crate::template_values::{NAMED_VALUE, visit_matches};
+use crate::template_values::{NESTED_VALUE, visit_matches};
 use crate::values;
 
 /// A chart and its sub-charts, by the paths of their values.
@@ -77,8 +77,8 @@ impl ChartScopes {
     ) -> Vec<DocumentPath> {
         let mut paths = BTreeSet::new();
         let mut maps = BTreeSet::new();
-        visit_matches(chart, &NAMED_VALUE, &mut |keys, scope| {
-            let path = scope.keys(keys.trim_end_matches('.'));
+        visit_matches(chart, &NESTED_VALUE, &mut |keys, scope| {
+            let path = scope.keys(&keys.replace(')', ""));
             maps.insert(path.parent());
             if !path.last_key().is_some_and(wanted) {
                 return;

@@ -84,9 +84,34 @@ pub(crate) fn find_slots(
             slots.push(ValueSlot { path, start: 0, text: String::new(), reason });
         }
     }
+    for path in find_missing_fields(effective) {
+        let path = scopes.path_to_set(&path);
+        if scopes.allows_value(&path) {
+            let reason = SlotReason::UnsetName;
+            slots.push(ValueSlot { path, start: 0, text: String::new(), reason });
+        }
+    }
     let mut seen = BTreeSet::new();
     slots.retain(|slot| seen.insert((slot.path.clone(), slot.start)));
     slots
+}
+
+/// The fields that maps of images (`image: {tag: "1", pullPolicy: Always}`) do not have and that a
+/// template may read through a helper, which does not name the value.
+fn find_missing_fields(effective: &Value) -> Vec<DocumentPath> {
+    let mut missing = Vec::new();
+    values::visit_entries(effective, &DocumentPath::default(), &mut |path, value, _| {
+        let Value::Object(map) = value else { return };
+        let has = |key: &str| map.contains_key(key);
+        if has("repository") && !has("registry") {
+            missing.push(path.key("registry"));
+        }
+        let is_image = path.last_key().is_some_and(names::is_name_key);
+        if is_image && (has("tag") || has("pullPolicy")) && !has("repository") && !has("name") {
+            missing.push(path.key("repository"));
+        }
+    });
+    missing
 }
 
 /// The slots that are recognised by their own key or text.

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod any_mix;
+mod chart_patterns;
 mod difficult_charts;
 mod hostile;
 mod patterns;

@@ -183,9 +183,10 @@ fn what_only_the_templates_say_is_left_over_and_everything_else_moves() {
 #[test]
 fn few_renders_are_enough() {
     // The chart as it is and marked, then the overlay, and once more as it is if something differs
-    // with each render; values for images that are still open are looked for in two more.
+    // with each render; values for images that are still open are looked for in up to three more.
     for Run { name, relocation, .. } in runs() {
-        assert!(relocation.renders <= 4, "{name}: {} renders", relocation.renders);
+        let most = if relocation.proof.stayed.is_empty() { 4 } else { 6 };
+        assert!(relocation.renders <= most, "{name}: {} renders", relocation.renders);
     }
 }
 

@@ -172,6 +172,7 @@ fn the_page_of_a_refuted_proof_says_why_first() {
     report.not_locked = vec![UnlockedImage {
         image: image("ghcr.io/maker/rag-api:2.4.0"),
         place: place(0, "containers", &["image"]),
+        nearest: None,
     }];
 
     let page = render(&report);
