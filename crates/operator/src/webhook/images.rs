@@ -5,7 +5,7 @@ use types::Reference;
 use types::lock::Lock;
 use types::receipt::Receipt;
 use types::site::Site;
-use types::site_content::{SiteContent, SiteRoot};
+use types::site_content::SiteContent;
 
 use crate::{Error, Result};
 
