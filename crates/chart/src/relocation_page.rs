@@ -54,6 +54,7 @@ impl RelocationPage<'_> {
             page.sections.push(self.leftovers_section(kind));
         }
         page.sections.push(self.broken_section());
+        page.sections.push(self.registries_section());
         page.sections.push(self.wiring_leftovers_section());
         page.sections.push(self.phone_home_section());
         page.sections.push(self.moved_section());
@@ -68,7 +69,8 @@ impl RelocationPage<'_> {
     }
 
     fn page_verdict(&self) -> PageVerdict {
-        let count = self.report.leftovers.len() + self.report.broken.len();
+        let report = self.report;
+        let count = report.leftovers.len() + report.broken.len() + report.registries.len();
         let (tone, headline, explanation) = match self.report.verdict {
             ProofVerdict::Proven if !self.report.possible.is_empty() => (
                 Tone::Warning,
@@ -104,7 +106,7 @@ impl RelocationPage<'_> {
         let values: BTreeSet<&DocumentPath> =
             report.moved.iter().flat_map(|image| &image.by).collect();
         page.add_figure(Tone::Neutral, values.len(), "values set for them");
-        let left = report.leftovers.len() + report.broken.len();
+        let left = report.leftovers.len() + report.broken.len() + report.registries.len();
         page.add_figure(tone(left, Tone::Warning), left, "images left over");
         let refuted = report.not_locked.len() + report.changes.len() + report.foreign.len();
         page.add_figure(tone(refuted, Tone::Bad), refuted, "reasons against the proof");
@@ -150,6 +152,16 @@ impl RelocationPage<'_> {
             ),
         };
         [unlocked, changes, PageSection::new("Still outside the site").with_table(foreign)]
+    }
+
+    /// The registries outside that stand alone in a configuration.
+    fn registries_section(&self) -> PageSection {
+        let mut table = PageTable::new([("Registry", WIDE), ("Where", WIDE)]);
+        for (text, all) in group_by_cause(&self.report.registries, |one| one.text.as_str()) {
+            let places = self.list_places(all.iter().map(|one| &one.place));
+            table.add_row(Tone::Warning, [TextLine::code(text).into(), places]);
+        }
+        PageSection::new("Registries outside").with_table(table)
     }
 
     /// The leftovers of a kind, with their workarounds.

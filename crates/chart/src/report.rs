@@ -36,6 +36,10 @@ pub struct RelocationReport {
     /// Image fields whose content is not an image, with or without the overlay.
     #[serde(rename = "invalidFields", skip_serializing_if = "Vec::is_empty")]
     pub broken: Vec<find::BrokenImageField>,
+    /// Registries outside that stand alone in a configuration, and that no value moves. Which images
+    /// a program puts behind them is not known.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub registries: Vec<ForeignReference>,
     /// Images that operators may pull; the manifests do not show whether they do. Not proven.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub possible: Vec<CompiledInImage>,
@@ -205,6 +209,7 @@ impl RelocationReport {
             remedies: mirrors::build_mirror_files(&images, target, scheme)?,
             leftovers,
             broken: proof.broken.clone(),
+            registries: proof.registries.clone(),
             possible: proof.possible.clone(),
             not_locked: proof.not_locked.clone(),
             without_secret: relocation.without_secret.clone(),
@@ -225,9 +230,32 @@ impl RelocationReport {
         }
     }
 
+    /// One line: how many images there are at how many locations, and what became of them.
+    pub fn summary(&self) -> String {
+        let moved: usize = self.moved.iter().map(|image| image.places).sum();
+        let (left, broken) = (self.leftovers.len(), self.broken.len());
+        let all: BTreeSet<&Reference> = self
+            .moved
+            .iter()
+            .map(|image| &image.from)
+            .chain(self.leftovers.iter().map(|leftover| &leftover.image))
+            .collect();
+        format!(
+            "{} {}: {} images at {} locations: {moved} moved, {left} left over, {broken} not valid; {} \
+             registries outside; {} possible and not looked at",
+            self.chart,
+            self.version,
+            all.len(),
+            moved + left + broken,
+            self.registries.len(),
+            self.possible.len()
+        )
+    }
+
     /// The report as a Markdown document.
     pub fn to_markdown(&self) -> String {
         let mut text = format!("# {} {} to {}\n\n", self.chart, self.version, self.site);
+        let _ = writeln!(text, "{}\n", self.summary());
         let _ = writeln!(text, "Verdict: **{}**\n", self.verdict_text());
         text.push_str("| image | at the site | locations | set by |\n|---|---|---|---|\n");
         for image in &self.moved {
@@ -263,6 +291,15 @@ impl RelocationReport {
             );
             for find::BrokenImageField { place, text: field, reason } in &self.broken {
                 let _ = writeln!(text, "- `{field}` in {place}: {reason}");
+            }
+        }
+        if !self.registries.is_empty() {
+            text.push_str(
+                "\n## Registries outside\n\nPrograms put names of images behind these; no value moves \
+                 them.\n\n",
+            );
+            for ForeignReference { place, text: registry } in &self.registries {
+                let _ = writeln!(text, "- `{registry}` in {place}");
             }
         }
         if !self.possible.is_empty() {

@@ -1,6 +1,7 @@
 //! Applies operator rules: images that no manifest names because they are built into an operator.
 //! The rules are data: `rules/operators.yaml`, which is compiled in, and `rules:` of gantry.yaml.
 
+use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use serde_json::Value;
@@ -8,6 +9,7 @@ use types::Reference;
 use types::input::Input;
 use types::input::rules::{self, OperatorCondition, OperatorRule, RuleCertainty, fill_fields};
 
+use crate::find::pods;
 use crate::find::{
     Confidence, FoundImage, ImageScan, LocationKind, ManifestLocation, PartRole, ReferencePart,
 };
@@ -51,13 +53,15 @@ impl OperatorRules {
 
     /// Adds the images that operators will pull for these manifests.
     pub(crate) fn apply(&self, manifests: &Manifests, findings: &mut ImageScan) {
-        for rule in self.0.operators.iter().map(AppliedRule) {
+        let variables = collect_variables(manifests);
+        for rule in self.0.operators.iter().map(|rule| AppliedRule { rule, variables: &variables })
+        {
             let mut added = Vec::new();
-            match &rule.0.when.container {
+            match &rule.rule.when.container {
                 Some(container) => rule.apply_to_container(container, findings, &mut added),
                 None => {
                     for (index, document) in manifests.documents.iter().enumerate() {
-                        if is_condition_met(&rule.0.when, document) {
+                        if is_condition_met(&rule.rule.when, document) {
                             rule.apply_to_document(index, document, findings, &mut added);
                         }
                     }
@@ -80,8 +84,28 @@ fn is_condition_met(when: &OperatorCondition, document: &ManifestDocument) -> bo
         && !when.unset.iter().any(is_set)
 }
 
+/// The variables of all containers, of which an operator has its defaults. The first of two with the
+/// same name counts.
+fn collect_variables(manifests: &Manifests) -> BTreeMap<String, String> {
+    let mut variables = BTreeMap::new();
+    for document in &manifests.documents {
+        pods::visit_all_containers(&document.value, &mut |container, _| {
+            for item in container.get("env").and_then(Value::as_array).into_iter().flatten() {
+                let text = |key: &str| item.get(key).and_then(Value::as_str).map(str::to_owned);
+                if let (Some(name), Some(value)) = (text("name"), text("value")) {
+                    variables.entry(name).or_insert(value);
+                }
+            }
+        });
+    }
+    variables
+}
+
 /// One rule, being applied.
-struct AppliedRule<'a>(&'a OperatorRule);
+struct AppliedRule<'a> {
+    rule: &'a OperatorRule,
+    variables: &'a BTreeMap<String, String>,
+}
 
 impl AppliedRule<'_> {
     /// Applies the rule to a document that meets its condition.
@@ -93,13 +117,16 @@ impl AppliedRule<'_> {
         added: &mut Vec<FoundImage>,
     ) {
         let place = ManifestLocation::new(index, document, DocumentPath::default());
-        for image in &self.0.images {
-            let field = |name: &str| find_field(&document.value, name)?.as_str().map(str::to_owned);
+        for image in &self.rule.images {
+            let field = |name: &str| match name.strip_prefix("env.") {
+                Some(name) => self.variables.get(name).cloned(),
+                None => find_field(&document.value, name)?.as_str().map(str::to_owned),
+            };
             if let Some(image) = fill_fields(image, field) {
                 self.add_image(&image, &place, findings, added);
             }
         }
-        let Some(suffixes) = &self.0.suffixes else { return };
+        let Some(suffixes) = &self.rule.suffixes else { return };
         for found in findings.images.iter_mut().filter(|found| found.place.document == index) {
             let is_meant = found.reference.repository().ends_with(&suffixes.of);
             let Some(tag) = found.reference.tag().filter(|_| is_meant) else { continue };
@@ -117,7 +144,7 @@ impl AppliedRule<'_> {
             }
             // The operator appends a suffix at run time, so nobody pulls the tag as it is written.
             found.confidence = Confidence::Possible;
-            found.note = Some(self.0.why.trim().to_owned());
+            found.note = Some(self.rule.why.trim().to_owned());
         }
     }
 
@@ -133,7 +160,7 @@ impl AppliedRule<'_> {
         });
         let Some(operator) = operator else { return };
         // Operators start their helpers in their own version.
-        for image in &self.0.images {
+        for image in &self.rule.images {
             let image = image.replace("{tag}", operator.reference.tag().unwrap_or_default());
             self.add_image(&image, &operator.place, findings, added);
         }
@@ -153,7 +180,7 @@ impl AppliedRule<'_> {
         let all = findings.images.iter().chain(&*added);
         let mut known = all.map(|found| found.reference.repository());
         let last = |repository: &str| repository.rsplit('/').next().map(str::to_owned);
-        let confidence = match self.0.sure {
+        let confidence = match self.rule.sure {
             RuleCertainty::Likely => Confidence::Likely,
             RuleCertainty::Possible => Confidence::Possible,
         };
@@ -177,8 +204,13 @@ impl AppliedRule<'_> {
             place: place.clone(),
             pattern: LocationKind::Rule,
             confidence,
-            values: self.0.values.iter().map(|value| DocumentPath::default().keys(value)).collect(),
-            note: Some(self.0.why.trim().to_owned()),
+            values: self
+                .rule
+                .values
+                .iter()
+                .map(|value| DocumentPath::default().keys(value))
+                .collect(),
+            note: Some(self.rule.why.trim().to_owned()),
         }
     }
 }

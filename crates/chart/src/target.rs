@@ -29,6 +29,21 @@ impl RelocationTarget {
         })
     }
 
+    /// What a registry that stands alone, or with a path, is called at the site; `None` under a
+    /// naming that drops the folders of repositories, since it does not say how images behind it are
+    /// called.
+    pub(crate) fn site_registry(&self, registry: &str) -> Option<String> {
+        let (host, path) = registry.split_once('/').unwrap_or((registry, ""));
+        let path = path.trim_matches('/');
+        let mut text = self.prefix.to_string();
+        match self.naming {
+            NamingRule::Path => {}
+            NamingRule::HostPath => text = format!("{text}/{}", host.replace(':', "-")),
+            NamingRule::Name => return None,
+        }
+        Some(if path.is_empty() { text } else { format!("{text}/{path}") })
+    }
+
     /// Whether an image reference points at the site already.
     pub fn is_site_image(&self, reference: &Reference) -> bool {
         self.prefix.contains(reference)

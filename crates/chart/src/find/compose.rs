@@ -9,7 +9,8 @@ use types::{Digest, Reference};
 
 use super::findings::{PartRole, ReferencePart};
 use super::names::{self, KeyMeaning};
-use crate::path::DocumentPath;
+use super::registries;
+use crate::path::{DocumentPath, TextEncoding};
 use crate::reference_shape::{self, ReferenceShape};
 
 /// The fields of one image: the meaning of each key, the key, and the text.
@@ -101,6 +102,40 @@ fn lend_version(groups: &mut BTreeMap<Vec<String>, ImageFields<'_>>) {
     {
         fields.extend(lent);
     }
+}
+
+/// Finds the repositories that a map names with their registry and without a tag, for a program that
+/// adds it: `OPERAND_IMAGE_REPOSITORY=quay.io/org/operand`, also several in a list with commas.
+/// `taken` are the paths of texts that are parts of a composed image.
+pub(crate) fn find_repositories(
+    map: &Map<String, Value>,
+    path: &DocumentPath,
+    taken: &[&DocumentPath],
+) -> Vec<ComposedImage> {
+    // Repositories of something else than images.
+    const OTHERS: &[&str] = &["chart", "charts", "git", "helm", "maven", "npm", "source"];
+    let mut found = Vec::new();
+    for (key, value) in map {
+        let Some((stem, KeyMeaning::Repository)) = names::classify_key(key) else { continue };
+        let Some(text) = value.as_str() else { continue };
+        let own = path.key(key);
+        let is_other = stem.iter().any(|word| OTHERS.contains(&word.as_str()));
+        if is_other || stem.is_empty() || names::is_example_key(key) || taken.contains(&&own) {
+            continue;
+        }
+        let list: Vec<&str> = text.split(',').map(str::trim).collect();
+        let own = if list.len() > 1 { own.inside(TextEncoding::Text) } else { own };
+        for text in list {
+            if let Some((reference, ReferenceShape::Hosted)) = reference_shape::parse_image(text)
+                && registries::is_public_registry(text)
+            {
+                let (path, role) = (own.clone(), PartRole::Repository);
+                let part = ReferencePart { path, text: text.to_owned(), role };
+                found.push(ComposedImage { reference, parts: vec![part] });
+            }
+        }
+    }
+    found
 }
 
 /// Composes the fields of one stem; `None` if they are no image, or one field is already complete.

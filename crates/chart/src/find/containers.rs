@@ -11,20 +11,15 @@ use crate::reference_shape::{self, ReferenceShape};
 
 /// Finds the images in arguments, commands and environments of the pods in a document.
 pub(crate) fn find_images_in_containers(document: &Value, collector: &mut ImageCollector) {
-    pods::visit_objects(document, &DocumentPath::default(), &mut |object, path| {
-        let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default();
-        let Some(to_spec) = pods::pod_spec_path(kind) else { return };
-        let Some(spec) = to_spec.find_value(object) else { return };
-        pods::visit_containers(spec, &path.join(&to_spec), &mut |container, path| {
-            for list in ["command", "args"] {
-                if let Some(items) = container.get(list).and_then(Value::as_array) {
-                    find_images_in_arguments(items, &path.key(list), Confidence::Likely, collector);
-                }
+    pods::visit_all_containers(document, &mut |container, path| {
+        for list in ["command", "args"] {
+            if let Some(items) = container.get(list).and_then(Value::as_array) {
+                find_images_in_arguments(items, &path.key(list), Confidence::Likely, collector);
             }
-            if let Some(items) = container.get("env").and_then(Value::as_array) {
-                find_images_in_environment(items, &path.key("env"), Confidence::Likely, collector);
-            }
-        });
+        }
+        if let Some(items) = container.get("env").and_then(Value::as_array) {
+            find_images_in_environment(items, &path.key("env"), Confidence::Likely, collector);
+        }
     });
 }
 
@@ -146,11 +141,18 @@ pub(crate) fn find_images_in_environment(
         }
     }
     // The composed parts have the variable's name as path; they get that of its value in the list.
-    for composed in compose::compose_images(&variables, &DocumentPath::default(), false) {
+    let root = DocumentPath::default();
+    let mut all = compose::compose_images(&variables, &root, false);
+    let taken: Vec<&DocumentPath> =
+        all.iter().flat_map(|c| c.parts.iter().map(|p| &p.path)).collect();
+    let repositories = compose::find_repositories(&variables, &root, &taken);
+    all.extend(repositories);
+    for composed in all {
         let is_env = |part: &ReferencePart| {
             let name = part.path.last_key()?;
             let (_, path) = places.iter().find(|(known, _)| known == name)?;
-            Some(ReferencePart { path: path.clone(), ..part.clone() })
+            let inside = part.path.steps().iter().skip(1).cloned().collect();
+            Some(ReferencePart { path: path.join(&inside), ..part.clone() })
         };
         let parts: Vec<ReferencePart> = composed.parts.iter().filter_map(is_env).collect();
         collector.add_composed_image(composed.reference, parts, LocationKind::Environment, sure);

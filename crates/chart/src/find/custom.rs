@@ -109,7 +109,11 @@ fn find_images_in_map(
     walk: &StructureWalk,
     collector: &mut ImageCollector,
 ) {
-    let composed = compose::compose_images(map, path, walk.is_image);
+    let mut composed = compose::compose_images(map, path, walk.is_image);
+    let parts: Vec<&DocumentPath> =
+        composed.iter().flat_map(|c| c.parts.iter().map(|p| &p.path)).collect();
+    let repositories = compose::find_repositories(map, path, &parts);
+    composed.extend(repositories);
     // The parts of a composed image are no images by themselves.
     let taken: Vec<&DocumentPath> =
         composed.iter().flat_map(|c| c.parts.iter().map(|p| &p.path)).collect();

@@ -350,7 +350,11 @@ impl<'a> ImageCollector<'a> {
             .any(|part| matches!(part.role, PartRole::Tag | PartRole::Digest | PartRole::Whole));
         let confidence = if has_version { confidence } else { Confidence::Possible };
         let place = self.locate_path(path);
-        self.push_once(FoundImage::new(reference, parts, place, pattern, confidence));
+        let mut found = FoundImage::new(reference, parts, place, pattern, confidence);
+        if !has_version {
+            found.note = Some("no tag stands with it: the program that reads it adds one".into());
+        }
+        self.push_once(found);
     }
 
     /// The number of images so far; remembered as the mark for [`ImageCollector::move_images_below`].

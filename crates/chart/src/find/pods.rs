@@ -37,6 +37,19 @@ pub(crate) fn visit_containers<'a>(
     }
 }
 
+/// Calls `visit` with each container of the pods in a document and its path.
+pub(crate) fn visit_all_containers<'a>(
+    document: &'a Value,
+    visit: &mut impl FnMut(&'a Value, &DocumentPath),
+) {
+    visit_objects(document, &DocumentPath::default(), &mut |object, path| {
+        let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default();
+        let Some(to_spec) = pod_spec_path(kind) else { return };
+        let Some(spec) = to_spec.find_value(object) else { return };
+        visit_containers(spec, &path.join(&to_spec), visit);
+    });
+}
+
 /// Finds the images of the pods in a document.
 pub(crate) fn find_images_in_pods(document: &Value, collector: &mut ImageCollector) {
     visit_objects(document, &DocumentPath::default(), &mut |object, path| {

@@ -51,7 +51,7 @@ pub fn inspect_chart(
     let chosen: Vec<usize> = (0..slots.len()).collect();
     let mut marked = slots::mark_slots(&slots, &chosen, &effective);
     // Charts such as Bitnami's refuse images from another registry unless a value allows it.
-    open_guards(&find_guards(&scopes, &effective), &mut marked, &effective);
+    open_guards(&find_guards(chart, &scopes, &effective), &mut marked, &effective);
     let overlays = [None, Some(marked.to_string())];
     // Reading the templates needs no render, so it is done while helm runs.
     let (rendered, candidates) = std::thread::scope(|scope| {

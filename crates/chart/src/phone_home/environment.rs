@@ -101,7 +101,12 @@ pub(crate) fn has_same_meaning(one: &str, other: &str) -> bool {
         "0" | "false" | "no" | "off" => Some(false),
         _ => None,
     };
-    one.trim().eq_ignore_ascii_case(other) || said(one).is_some() && said(one) == said(other)
+    // `s3://bucket/weights/` is the same folder without the slash at its end.
+    let bare = |text: &str| match text.trim() {
+        text if text.contains('/') => text.trim_end_matches('/').to_owned(),
+        text => text.to_owned(),
+    };
+    bare(one).eq_ignore_ascii_case(&bare(other)) || said(one).is_some() && said(one) == said(other)
 }
 
 /// The environment variables of a container, from `env` and from `envFrom` as far as the ConfigMap
@@ -136,4 +141,19 @@ pub(crate) fn read_container_variables(
         }
     }
     set
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_same_meaning;
+
+    #[test]
+    fn switches_and_folders_mean_the_same_however_they_are_written() {
+        for (one, other) in [("1", "true"), ("s3://b/weights/", "s3://b/weights"), ("/a/", "/a")] {
+            assert!(has_same_meaning(one, other), "{one} {other}");
+        }
+        for (one, other) in [("0", "true"), ("s3://b/weights", "s3://b/other"), ("a", "a/b")] {
+            assert!(!has_same_meaning(one, other), "{one} {other}");
+        }
+    }
 }

@@ -5,7 +5,7 @@ use types::site_content::SiteContent;
 
 use super::mentions;
 use crate::edit::rewrite::{ReplacedWord, TextReplacement, rewrite_document};
-use crate::find::PartRole;
+use crate::find::{Confidence, PartRole};
 use crate::manifest::Manifests;
 use crate::proof::expected_changes::ExpectedChanges;
 use crate::proof::prove::prove_relocation;
@@ -97,11 +97,16 @@ fn find_outside_images(
         if std::ptr::eq(now, before) { now.findings() } else { now.findings_reusing(before) };
     let outside: Vec<_> =
         findings.images.iter().filter(|found| !target.is_site_image(&found.reference)).collect();
-    let names = outside.iter().map(|found| &found.reference);
-    let names = target.prefix.site_references(target.naming, names)?;
+    // As in a relocation: what is only possible does not collide.
+    let sure = outside.iter().filter(|found| found.confidence > Confidence::Possible);
+    let names = target.prefix.site_references(target.naming, sure.map(|found| &found.reference))?;
+    let name = |reference: &Reference| match names.get(reference) {
+        Some(name) => Some(name.clone()),
+        None => target.prefix.site_reference(target.naming, reference).ok(),
+    };
     let mut sites: Vec<ImageMove> = outside
         .into_iter()
-        .filter_map(|found| Some(ImageMove::new(found, names.get(&found.reference)?.clone())))
+        .filter_map(|found| Some(ImageMove::new(found, name(&found.reference)?)))
         .collect();
     let more = mentions::find_mentions(&now.manifests, &sites);
     sites.extend(more);

@@ -12,6 +12,7 @@ use super::expected_changes::{ExpectedChanges, MovedTexts, is_explained};
 use super::relocation_proof::{
     ForeignReference, MovedImage, RelocationProof, UnexpectedChange, UnmovedImage,
 };
+use crate::find::registries::find_registries;
 use crate::find::{ManifestLocation, positions};
 use crate::image_names::{hosted_name, mentions_name};
 use crate::path::DocumentPath;
@@ -69,7 +70,21 @@ pub(crate) fn prove_relocation(
     // Documents that only the second render has, which the loop above cannot see.
     add_new_documents(before, after, &mut proof);
     add_foreign_references(before, after, sites, &stays, is_home, &mut proof);
+    add_registries(before, after, &mut proof);
     proof
+}
+
+/// Adds the registries outside that stand alone in the render with the overlay.
+fn add_registries(before: &IndexedRender, after: &IndexedRender, proof: &mut RelocationProof) {
+    let findings = after.findings_reusing(before);
+    for (index, document) in after.manifests.documents.iter().enumerate() {
+        let own = findings.images.iter().filter(|found| found.place.document == index);
+        let taken = own.flat_map(|found| found.parts.iter().map(|part| &part.path)).collect();
+        for (path, text) in find_registries(document, &taken) {
+            let place = ManifestLocation::new(index, document, path);
+            proof.registries.push(ForeignReference { place, text });
+        }
+    }
 }
 
 /// Adds the documents that only the render with the overlay has, as changes.

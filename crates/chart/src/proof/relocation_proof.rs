@@ -25,6 +25,9 @@ pub struct RelocationProof {
     /// Image fields whose text is not an image reference, in both renders: the chart or its values
     /// are wrong, and nothing can be proven of them.
     pub broken: Vec<BrokenImageField>,
+    /// Registries outside that stand alone in a configuration: which images a program puts behind
+    /// them is not known.
+    pub registries: Vec<ForeignReference>,
     /// The images that operators will pull from outside and that no manifest names.
     pub compiled_in: Vec<CompiledInImage>,
     /// The images that operators may pull, depending on what is done in the cluster. They do not
@@ -108,8 +111,10 @@ impl RelocationProof {
     pub fn verdict(&self) -> ProofVerdict {
         let is_refuted =
             !self.changes.is_empty() || !self.foreign.is_empty() || !self.not_locked.is_empty();
-        let is_all =
-            self.stayed.is_empty() && self.compiled_in.is_empty() && self.broken.is_empty();
+        let is_all = self.stayed.is_empty()
+            && self.compiled_in.is_empty()
+            && self.broken.is_empty()
+            && self.registries.is_empty();
         match (is_refuted, is_all) {
             (true, _) => ProofVerdict::Refuted,
             (false, true) => ProofVerdict::Proven,

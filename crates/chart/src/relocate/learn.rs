@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use super::lost_lines::LostLines;
 use super::relocator::{RelocationSubject, Relocator, RenderKnowledge};
 use super::solve::Composition;
+use crate::find::registries::find_registries;
 use crate::path::DocumentPath;
 use crate::proof::differences::{LeafDifference, find_differences};
 use crate::proof::expected_changes::is_changed_hash;
@@ -218,6 +219,7 @@ impl Relocator<'_> {
             &marked,
         );
         self.learnt.policies.choose_rendered_values(&marked);
+        self.learn_registries(&marked);
         let strange = self.learnt.find_unmarked_changes(&marked, &self.known.guards);
         let losses = strange.iter().filter_map(|(document, difference)| {
             let LeafDifference { path, before, after } = difference.as_ref()?;
@@ -226,6 +228,36 @@ impl Relocator<'_> {
         });
         self.learnt.losses = losses.collect();
         self.learnt.is_unsteady = self.learnt.losses.len() < strange.len();
+    }
+
+    /// Learns which slots are registries that stand alone in a configuration and are no part of an
+    /// image: the overlay moves them too.
+    fn learn_registries(&mut self, marked: &IndexedRender) {
+        let learnt = &mut self.learnt;
+        let findings = learnt.before.findings();
+        let in_images: BTreeSet<usize> = learnt
+            .goals
+            .iter()
+            .flat_map(|goal| &goal.compositions)
+            .flat_map(|form| form.slots.iter().map(|(slot, _)| *slot))
+            .collect();
+        for (index, document) in learnt.before.manifests.documents.iter().enumerate() {
+            let own = findings.images.iter().filter(|found| found.place.document == index);
+            let taken = own.flat_map(|found| found.parts.iter().map(|part| &part.path)).collect();
+            for (path, text) in find_registries(document, &taken) {
+                let same = marked.find_same_document(&learnt.before, index);
+                let now = same.and_then(|same| marked.text_at(same, &path)).unwrap_or_default();
+                let (clean, slots) = extract_slot_markers(&now);
+                if let [(slot, 0)] = slots[..]
+                    && clean == text
+                    && learnt.slots.get(slot).is_some_and(|slot| slot.text == text)
+                    && !in_images.contains(&slot)
+                    && let Some(wanted) = self.known.target.site_registry(&text)
+                {
+                    learnt.registry_slots.insert(slot, wanted);
+                }
+            }
+        }
     }
 
     /// Learns compositions from a later marked render.

@@ -60,6 +60,8 @@ pub(super) struct RenderKnowledge {
     /// The images that operators start without a manifest that names them, and the values that
     /// choose those images.
     pub(super) operator_images: Vec<OperatorImage>,
+    /// The slots of registries that stand alone in a configuration, with the text for each.
+    pub(super) registry_slots: BTreeMap<usize, String>,
     pub(super) secrets: PullSecretValues,
     pub(super) policies: PullPolicyValues,
     /// Whether something changed in the marked render that the markers do not explain; then a

@@ -68,6 +68,10 @@ impl Relocator<'_> {
         for line in &lines {
             comments.entry(line.path.clone()).or_default().push(comment_for_images(&line.moves));
         }
+        for (slot, _) in self.registry_texts(assignment) {
+            let why = "the registry of images that a program names itself";
+            comments.insert(self.learnt.slots[*slot].path.clone(), vec![why.into()]);
+        }
         for path in &self.known.guards {
             comments.insert(
                 path.clone(),

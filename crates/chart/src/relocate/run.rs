@@ -1,6 +1,6 @@
 //! The order of the steps of a relocation: the first renders, then the search for the overlay.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use types::naming::NamingRule;
@@ -60,6 +60,7 @@ impl<'a> Relocator<'a> {
             goals: vec![],
             registries: vec![],
             operator_images: vec![],
+            registry_slots: BTreeMap::new(),
             secrets: PullSecretValues::new(
                 chart,
                 &scopes,
@@ -70,7 +71,7 @@ impl<'a> Relocator<'a> {
             is_unsteady: false,
             losses: vec![],
         };
-        let guards = find_guards(&scopes, &effective);
+        let guards = find_guards(chart, &scopes, &effective);
         let known = RelocationSubject { chart, render, target, options, effective, scopes, guards };
         let (tried, reported) = (TriedSettings::default(), RelocationLog::default());
         let mut relocator = Self { known, learnt, tried, reported };
@@ -107,11 +108,9 @@ impl<'a> Relocator<'a> {
             .iter()
             .filter(|found| !self.known.target.is_site_image(&found.reference))
             .collect();
-        // Two images with the same name at the site are an error. An image that a rule only
-        // suspects takes no part in that: it may never be pulled, and must not make the chart fail.
-        let is_sure = |found: &&&FoundImage| {
-            found.pattern != LocationKind::Rule || found.confidence > Confidence::Possible
-        };
+        // Two images with the same name at the site are an error. An image that is only possible takes
+        // no part in that: it may never be pulled, and must not make the chart fail.
+        let is_sure = |found: &&&FoundImage| found.confidence > Confidence::Possible;
         let names = outside.iter().filter(is_sure).map(|found| &found.reference);
         let names = self.known.target.prefix.site_references(self.known.target.naming, names)?;
         for found in outside {

@@ -106,6 +106,13 @@ impl Relocator<'_> {
                 self.learnt.policies = kept;
             }
         }
+        if !best.proof.changes.is_empty() && !self.learnt.registry_slots.is_empty() {
+            let kept = self.learnt.registry_slots.clone();
+            let what = "a registry that a program puts in front of images";
+            if !self.try_settings(&mut best, what, |own| own.registry_slots.clear()) {
+                self.learnt.registry_slots = kept;
+            }
+        }
         // All at once first: usually none of them is the reason.
         let kept = self.learnt.secrets.clone();
         if best.proof.changes.is_empty() || kept.is_empty() {

@@ -123,9 +123,21 @@ impl Relocator<'_> {
         self.tried.expected.volatile = Some(found.unwrap_or_default());
     }
 
+    /// The registries that stand alone and that an assignment does not set anyway.
+    pub(super) fn registry_texts<'a>(
+        &'a self,
+        assignment: &'a SlotAssignment,
+    ) -> impl Iterator<Item = (&'a usize, &'a String)> {
+        let all = self.learnt.registry_slots.iter();
+        all.filter(|(slot, _)| {
+            !assignment.contains_key(*slot) && !self.tried.unusable.contains_key(*slot)
+        })
+    }
+
     /// All values of an overlay: those of the assignment, and what goes with them.
     pub(super) fn overlay_values(&self, assignment: &SlotAssignment) -> Value {
-        let texts = assignment.iter().map(|(slot, text)| (*slot, text.clone()));
+        let texts = self.registry_texts(assignment).chain(assignment);
+        let texts = texts.map(|(slot, text)| (*slot, text.clone()));
         let mut values = slots::fill_slots(&self.learnt.slots, texts, &self.known.effective);
         for (path, text) in self.operator_values() {
             values::set_value(&mut values, path, Value::from(text), &self.known.effective);
@@ -155,7 +167,8 @@ impl Relocator<'_> {
         self.tried.expected.inserted = self.operator_values().map(|(_, text)| text).collect();
         // A Secret that holds the chart's own values shows them with the new texts.
         let slots = &self.learnt.slots;
-        let texts = assignment.iter().map(|(slot, text)| (slots[*slot].text.clone(), text.clone()));
+        let texts = self.registry_texts(assignment).chain(assignment);
+        let texts = texts.map(|(slot, text)| (slots[*slot].text.clone(), text.clone()));
         let compiled = self.operator_values().map(|(_, text)| (String::new(), text));
         self.tried.expected.echoes = texts.chain(compiled).collect();
         self.tried.expected.echoes.extend(self.learnt.policies.expected_echoes());

@@ -353,3 +353,55 @@ fn the_reason_of_a_leftover_is_what_a_render_with_that_value_shows() {
     );
     assert!(by_hand.contains(&format!("image: ghcr.io/{SITE}/org/fixed:1")), "{by_hand}");
 }
+
+#[test]
+fn registries_and_repositories_that_a_program_completes_are_moved_or_left_over_by_name() {
+    let template = pod(
+        "operator",
+        "image: {{ .Values.image }}\n    env:\n    - {name: OPERAND_IMAGE_REPOSITORY, value: {{ .Values.operand }}}\n    \
+         - {name: SCANNER_DB_REPOSITORY, value: '{{ .Values.db }}'}\n    - {name: FIXED_IMAGE_REPOSITORY, value: quay.io/org/fixed}",
+    ) + "---\nkind: ConfigMap\nmetadata: {name: c}\ndata:\n  operator.yaml: |\n    container-registry: {{ .Values.registry }}\n    fallback-registry: ghcr.io\n";
+    let values = "image: ghcr.io/org/operator:1\nregistry: quay.io\noperand: quay.io/org/operand\n\
+        db: 'mirror.gcr.io/org/db,ghcr.io/org/db'\n";
+    let (relocation, after) = relocate_values(values, &template);
+    assert_eq!(relocation.proof.verdict(), ProofVerdict::Leftovers, "{:?}", relocation.proof);
+    for moved in [
+        format!("value: {SITE}/org/operand}}"),
+        format!("value: '{SITE}/org/db,{SITE}/org/db'"),
+        format!("container-registry: {SITE}\n"),
+    ] {
+        assert!(after.contains(&moved), "{moved} in {after}");
+    }
+    let stayed: Vec<String> =
+        relocation.proof.stayed.iter().map(|stayed| stayed.from.name()).collect();
+    assert_eq!(stayed, ["quay.io/org/fixed"], "{:?}", relocation.reasons);
+    let outside: Vec<&str> =
+        relocation.proof.registries.iter().map(|registry| registry.text.as_str()).collect();
+    assert_eq!(outside, ["ghcr.io"]);
+}
+
+#[test]
+fn parts_of_an_image_in_a_custom_resource_are_completed_as_its_operator_does() {
+    let agent = |spec: &str| {
+        format!(
+            "apiVersion: operator.victoriametrics.com/v1beta1\nkind: VMAgent\nmetadata: {{name: a}}\nspec: {{{spec}}}\n"
+        )
+    };
+    let operator = pod(
+        "operator",
+        "image: ghcr.io/org/operator:1\n    env: [{name: VM_VMAGENTDEFAULT_VERSION, value: v9}]",
+    );
+    let beat = "apiVersion: beat.k8s.elastic.co/v1beta1\nkind: Beat\nmetadata: {name: b}\nspec: {type: filebeat, version: 8.1.0}\n";
+    for (stream, image) in [
+        (agent("image: {tag: v8}"), "docker.io/victoriametrics/vmagent:v8"),
+        (agent("") + &operator, "docker.io/victoriametrics/vmagent:v9"),
+        (beat.to_owned(), "docker.elastic.co/beats/filebeat:8.1.0"),
+    ] {
+        let found = find_images(&stream).images;
+        let own = found.iter().find(|found| found.reference.to_string() == image);
+        let own = own.unwrap_or_else(|| panic!("{image} is not in {found:?}"));
+        assert_eq!(own.confidence, gantry_chart::find::Confidence::Likely);
+        assert!(own.note.is_some());
+    }
+    assert!(find_images(&agent("image: {repository: site/vmagent, tag: v8}")).images.len() == 1);
+}

@@ -312,3 +312,45 @@ proptest! {
         prop_assert_eq!(again.stream, moved.stream);
     }
 }
+
+/// What may stand anywhere in a manifest: images, names that look like one, words.
+fn any_text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        Just("quay.io/org/app:1".to_owned()),
+        Just("quay.io/org/app".to_owned()),
+        Just("nvidia.com/gpu:1".to_owned()),
+        Just("app.kubernetes.io/name:web".to_owned()),
+        Just("example.org/pool:NoSchedule".to_owned()),
+        Just("redis:7".to_owned()),
+        "[a-z]{1,6}(\\.[a-z]{2,4})?/[a-z]{1,6}(:[0-9a-z]{1,3})?",
+        "[ -~]{0,12}",
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn nothing_changes_where_kubernetes_has_no_image(
+        texts in prop::collection::vec(any_text(), 12),
+        image in prop::sample::select(vec!["quay.io/org/app:1", "redis:7", "ghcr.io/a/b@sha256:00"]),
+    ) {
+        let text = |at: usize| serde_json::Value::from(texts[at].as_str()).to_string();
+        let lines = |image: &str| format!(
+            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: a, labels: {{{}: {}}}}}\nspec:\n  \
+             selector: {{matchLabels: {{x: {}}}}}\n  template:\n    metadata: {{labels: {{x: {}}}}}\n    spec:\n      \
+             nodeSelector: {{{}: {}}}\n      tolerations: [{{key: {}, value: {}}}]\n      \
+             affinity: {{podAntiAffinity: {{x: [{{topologyKey: {}, key: {}}}]}}}}\n      containers:\n      \
+             - name: c\n        image: {image}\n        resources: {{limits: {{{}: 1}}, requests: {{x: {}}}}}\n",
+            text(0), text(1), text(2), text(3), text(4), text(5), text(6), text(7), text(8), text(9), text(10), text(11),
+        );
+        let stream = lines(image);
+        let prefix = "site.internal:5000/ai".parse().unwrap();
+        let target = RelocationTarget { prefix, naming: NamingRule::Path, pull_secret: None };
+        let Ok(moved) = post_render(&stream, &target) else { return Ok(()) };
+        let without = |stream: &str| -> Vec<String> {
+            stream.split('\n').filter(|line| !line.trim().starts_with("image: ")).map(str::to_owned).collect()
+        };
+        prop_assert_eq!(without(&moved.stream), without(&stream));
+    }
+}

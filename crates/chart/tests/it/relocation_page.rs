@@ -103,6 +103,7 @@ fn sample() -> RelocationReport {
         broken: vec![],
         possible: vec![],
         not_locked: vec![],
+        registries: vec![],
         without_secret: vec![ManifestLocation {
             path: DocumentPath::default(),
             ..place(1, "containers", &[])

@@ -305,8 +305,15 @@ fn format_summary(outcome: &RelocateSummary) -> String {
             leftover.image, leftover.place, leftover.reason
         );
     }
+    for field in &report.broken {
+        let _ =
+            writeln!(text, "not an image: {:?} in {}: {}", field.text, field.place, field.reason);
+    }
+    for registry in &report.registries {
+        let _ = writeln!(text, "registry outside: {} in {}", registry.text, registry.place);
+    }
     for possible in &report.possible {
-        let _ = writeln!(text, "not proven: {}: {}", possible.image, possible.reason());
+        let _ = writeln!(text, "possible: {}: {}", possible.image, possible.reason());
     }
     for place in &report.without_secret {
         let _ = writeln!(text, "no pull secret: {place}: add the secret to its service account");
@@ -327,6 +334,7 @@ fn format_summary(outcome: &RelocateSummary) -> String {
         Some(path) => format!("; {path} written"),
         None => String::new(),
     };
+    let _ = writeln!(text, "{}", report.summary());
     let _ = writeln!(text, "{}{written}", report.verdict_text());
     text
 }
@@ -375,11 +383,35 @@ fn require_proven(args: &RelocateArgs, outcome: &RelocateSummary) -> Result<()> 
         // The user has chosen a workaround; the leftovers are still in the report.
         ProofVerdict::Leftovers if args.allow_leftovers => Ok(()),
         ProofVerdict::Leftovers => {
-            let number = report.leftovers.len();
-            let message = format!(
-                "{number} image references still point outside, and no chart value can change them"
-            );
+            let mut message = match report.leftovers.len() {
+                0 => String::new(),
+                1 => "1 image reference still points outside, and no chart value can change it"
+                    .into(),
+                number => format!(
+                    "{number} image references still point outside, and no chart value can change them"
+                ),
+            };
+            for registry in &report.registries {
+                let separator = if message.is_empty() { "" } else { "; " };
+                let _ = write!(
+                    message,
+                    "{separator}the registry {} in {} points outside, and no chart value changes it",
+                    registry.text, registry.place
+                );
+            }
+            for field in &report.broken {
+                let separator = if message.is_empty() { "" } else { "; " };
+                let _ = write!(
+                    message,
+                    "{separator}{:?} in {} is not an image reference: {}",
+                    field.text, field.place, field.reason
+                );
+            }
             let error = CommandError::new(ErrorKind::Integrity, message);
+            if report.leftovers.is_empty() {
+                let hint = "correct the value or the template, or accept it with --allow-leftovers";
+                return Err(error.with_hint(hint));
+            }
             let has = |kind| report.leftovers.iter().any(|leftover| leftover.kind == kind);
             let post_render = "install with helm's post-renderer: gantry post-render --help";
             let error = match (has(LeftoverKind::Rendered), has(LeftoverKind::Hook)) {
