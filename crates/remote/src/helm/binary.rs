@@ -9,6 +9,7 @@ use semver::Version;
 use types::Cause;
 
 use super::process::{self, DEADLINE, HelmStop};
+use super::set_arguments::SetArguments;
 use super::version;
 use crate::scratch::ScratchFolder;
 use crate::{Error, Result};
@@ -47,7 +48,7 @@ pub struct ReleaseSpec {
     pub api_versions: Vec<String>,
     /// Values files; later ones override earlier ones.
     pub values: Vec<PathBuf>,
-    /// `--set` expressions.
+    /// `--set` expressions. helm gets their texts in files, since others can read its command line.
     pub set: Vec<String>,
 }
 
@@ -119,8 +120,9 @@ impl HelmBinary {
             |message: Cause| Error::Render { chart: release.chart.display().to_string(), message };
         let home = create_home()?;
         let mut command = process::isolated_command(&self.path, home.path());
-        command
-            .args(template_arguments(release).map_err(|error| failed(Cause::from_error(error)))?);
+        let set = SetArguments::write(&release.set).map_err(failed)?;
+        let arguments = template_arguments(release, &set);
+        command.args(arguments.map_err(|error| failed(Cause::from_error(error)))?);
         let output =
             process::run_command(command, DEADLINE, &HelmStop::default()).map_err(failed)?;
         if !output.success {
@@ -138,7 +140,7 @@ impl HelmBinary {
 }
 
 /// The command line of `helm template`.
-fn template_arguments(release: &ReleaseSpec) -> std::io::Result<Vec<OsString>> {
+fn template_arguments(release: &ReleaseSpec, set: &SetArguments) -> std::io::Result<Vec<OsString>> {
     let mut arguments: Vec<OsString> = vec!["template".into(), "--include-crds".into()];
     let mut option = |name: &str, value: OsString| {
         arguments.push(name.into());
@@ -156,9 +158,7 @@ fn template_arguments(release: &ReleaseSpec) -> std::io::Result<Vec<OsString>> {
         // An absolute path is never taken for an option or a URL.
         option("--values", std::path::absolute(file)?.into());
     }
-    for expression in &release.set {
-        option("--set", expression.into());
-    }
+    arguments.extend(set.arguments.iter().cloned());
     // After this nothing is taken for an option, whatever the release is called.
     arguments.push("--".into());
     arguments.push(release.name.as_str().into());

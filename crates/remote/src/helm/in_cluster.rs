@@ -12,6 +12,7 @@ use types::Cause;
 use super::binary::{HelmBinary, ReleaseSpec};
 use super::process::{self, DEADLINE, HelmStop};
 use super::record::ReleaseRevision;
+use super::set_arguments::SetArguments;
 use crate::scratch::ScratchFolder;
 use crate::{Error, Result};
 
@@ -92,7 +93,8 @@ impl HelmClient {
         install: &ReleaseInstall,
         stop: &HelmStop,
     ) -> Result<ReleaseRevision> {
-        let mut arguments = self.upgrade_arguments(install)?;
+        let set = write_set_arguments(&install.release)?;
+        let mut arguments = self.upgrade_arguments(install, &set)?;
         arguments.push("--dry-run=server".into());
         self.run_for_revision(
             &install.release,
@@ -110,7 +112,8 @@ impl HelmClient {
         hooks: Duration,
         stop: &HelmStop,
     ) -> Result<ReleaseRevision> {
-        let mut arguments = self.upgrade_arguments(install)?;
+        let set = write_set_arguments(&install.release)?;
+        let mut arguments = self.upgrade_arguments(install, &set)?;
         arguments.push(timeout_option(hooks));
         let most = hooks + BEYOND;
         self.run_for_revision(
@@ -160,7 +163,11 @@ impl HelmClient {
 
     /// The common arguments of a dry run and an upgrade. `--reset-values`: values of the revision
     /// before must not leak into this one.
-    fn upgrade_arguments(&self, install: &ReleaseInstall) -> Result<Vec<OsString>> {
+    fn upgrade_arguments(
+        &self,
+        install: &ReleaseInstall,
+        set: &SetArguments,
+    ) -> Result<Vec<OsString>> {
         let release = &install.release;
         let mut arguments: Vec<OsString> =
             ["upgrade", "--install", "--reset-values", "--output=json"].map(Into::into).into();
@@ -168,9 +175,7 @@ impl HelmClient {
         for file in &release.values {
             arguments.extend(["--values".into(), absolute_path(file)?.into()]);
         }
-        for expression in &release.set {
-            arguments.extend(["--set".into(), expression.into()]);
-        }
+        arguments.extend(set.arguments.iter().cloned());
         for label in &install.labels {
             arguments.extend(["--labels".into(), label.into()]);
         }
@@ -254,6 +259,12 @@ impl HelmClient {
         }
         Ok(output.stdout)
     }
+}
+
+/// The files for a release's `--set` expressions; they have to exist while helm runs.
+fn write_set_arguments(release: &ReleaseSpec) -> Result<SetArguments> {
+    SetArguments::write(&release.set)
+        .map_err(|message| Error::Helm { release: release.name.clone(), message })
 }
 
 /// Whether a release's hooks run.

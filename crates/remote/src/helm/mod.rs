@@ -14,6 +14,8 @@ mod package;
 mod process;
 pub mod record;
 mod repository;
+mod set_arguments;
+mod set_expression;
 pub mod version;
 mod yaml;
 

@@ -9,4 +9,5 @@ mod oci_push;
 mod oci_refusals;
 mod oci_uploads;
 mod registry;
+mod set_expressions;
 mod world;
