@@ -488,6 +488,7 @@ fn errors_of_the_audit_and_the_depot_are_as_reviewed() {
         E::ChangedMeanwhile { what: text("the Corefile"), record: text("gantry-audit") },
         E::Busy { host: text("laptop"), pid: 7, since: text("2026-01-01T00:00:00Z") },
         E::Record { what: text("ConfigMap gantry-audit"), source: "it has no key before".into() },
+        E::PullSecret { secret: text("shop/site-pull"), source: "it is not valid JSON".into() },
         E::Listen { address, source: cause() },
         E::Manifests { name: text("all.yaml"), line: 12, fault: fault() },
         E::Report { source: "a key is not a text".into() },

@@ -6,12 +6,13 @@
 //! Data flow: [`ClusterAccess`] names a kubeconfig and a context, and [`Cluster::connect`] makes the
 //! client from it. `object` has typed objects, `manifest` objects of any kind, `permissions` what
 //! the user may do; `pod`, `exec`, `log_stream` and `port_forward` are about running pods, `settling` says when a ready pod
-//! can be relied on.
+//! can be relied on, `expiry` makes objects that delete themselves.
 
 mod access;
 mod ephemeral_container;
 mod error;
 mod exec;
+mod expiry;
 mod kinds;
 mod log_stream;
 mod manifest;

@@ -158,6 +158,18 @@ impl Cluster {
         Ok(())
     }
 
+    /// Whether an object has an event with this reason, such as `FailedToRetrieveImagePullSecret` of the
+    /// kubelet. `false` where events cannot be read.
+    pub async fn has_event(&self, namespace: &str, name: &str, reason: &str) -> bool {
+        let events = self.list_objects::<Event>(ObjectScope::Namespace(namespace), "").await;
+        events.is_ok_and(|events| {
+            events.iter().any(|event| {
+                event.involved_object.name.as_deref() == Some(name)
+                    && event.reason.as_deref() == Some(reason)
+            })
+        })
+    }
+
     /// The newest warning among an object's events, if there is one: usually the message of the kubelet
     /// or of the object's controller.
     pub async fn latest_warning(&self, namespace: &str, name: &str) -> Option<String> {

@@ -69,6 +69,18 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The pull secret for Gantry's own image cannot be used.
+    #[error(
+        "the audit cannot use the pull secret {secret}: {source}; correct it: `gantry deploy` writes the \
+         one that site.yaml names"
+    )]
+    PullSecret {
+        /// Its namespace and name.
+        secret: String,
+        /// What is wrong with it, or with the image's name.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// An address cannot be listened on.
     #[error(
         "cannot listen on {address}: {source}; choose an address of this machine and a free port"

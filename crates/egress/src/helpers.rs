@@ -4,12 +4,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use cluster::objects::api::core::v1::{Namespace, Pod, Secret};
+use cluster::objects::api::core::v1::{Namespace, Pod};
 use cluster::objects::serde_json::{Value, from_value, json};
 use cluster::{AwaitedPodState, Cluster, ObjectScope, mark_as_own};
 use tokio::time::{Instant, sleep};
 
 use crate::perimeter::Perimeter;
+use crate::pull_secret_loan::PullSecretLoan;
 use crate::sink::PORT;
 use crate::{Error, Result};
 
@@ -18,7 +19,7 @@ pub const NAMESPACE: &str = "gantry-audit";
 /// The name of the sink's pod.
 pub(crate) const SINK: &str = "sink";
 /// The component of Gantry that made the objects, for their labels.
-const PART: &str = "audit";
+pub(crate) const PART: &str = "audit";
 /// How long a helper may take to run, with the pull of its image.
 const START: Duration = Duration::from_secs(180);
 /// How long the cluster may take to make the service account of a new namespace.
@@ -35,14 +36,14 @@ const PERIOD: Duration = Duration::from_millis(300);
 pub(crate) struct AuditHelpers {
     /// Gantry's own image.
     pub(crate) image: String,
-    /// The pull secret to copy into the namespace: its own namespace and its name.
+    /// The pull secret for the image: its namespace and its name.
     pub(crate) pull_secret: Option<(String, String)>,
     /// How long the audit will take.
     pub(crate) length: Duration,
 }
 
 impl AuditHelpers {
-    /// Makes the namespace, with a copy of the pull secret. `security` is its Pod Security Standard:
+    /// Makes the namespace. `security` is its Pod Security Standard:
     /// watchers need `privileged` (host network), the sink alone is content with `restricted`.
     pub(crate) async fn create_namespace(&self, cluster: &Cluster, security: &str) -> Result<()> {
         // One that an earlier audit left. A namespace of this name that is not Gantry's is an error.
@@ -52,26 +53,11 @@ impl AuditHelpers {
             "pod-security.kubernetes.io/enforce": security}}}))?;
         mark_as_own(&mut namespace.metadata, PART);
         cluster.apply_object(ObjectScope::Cluster, &namespace).await?;
-        if let Some((from, name)) = &self.pull_secret
-            && let Some(secret) =
-                cluster.get_object::<Secret>(ObjectScope::Namespace(from), name).await?
-        {
-            // Without the labels and annotations of the original: it may be managed by an operator.
-            let mut copy = Secret { data: secret.data, type_: secret.type_, ..Secret::default() };
-            copy.metadata.name = Some(name.clone());
-            mark_as_own(&mut copy.metadata, PART);
-            cluster.apply_object(ObjectScope::Namespace(NAMESPACE), &copy).await?;
-        }
         Ok(())
     }
 
-    /// Starts the sink and returns the address that it listens on. `probe` are the name servers that it
-    /// tests.
-    pub(crate) async fn start_sink(
-        &self,
-        cluster: &Cluster,
-        probe: &[SocketAddr],
-    ) -> Result<SocketAddr> {
+    /// Starts the sink. `probe` are the name servers that it tests.
+    pub(crate) async fn start_sink(&self, cluster: &Cluster, probe: &[SocketAddr]) -> Result<()> {
         let listen = format!("0.0.0.0:{PORT}");
         let mut args = vec!["audit".to_owned(), "sink".to_owned(), "--listen".to_owned(), listen];
         for server in probe {
@@ -87,14 +73,7 @@ impl AuditHelpers {
                 "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
                 "capabilities": {"drop": ["ALL"]}}}],
         });
-        Box::pin(self.start_pod(cluster, SINK, spec)).await?;
-        let pod = cluster.wait_for_pod(NAMESPACE, SINK, AwaitedPodState::Running, START).await?;
-        let address = pod.status.and_then(|status| status.pod_ip?.parse().ok());
-        let address = address.ok_or_else(|| Error::Record {
-            what: format!("Pod {NAMESPACE}/{SINK}"),
-            source: "it runs and has no IP address".into(),
-        })?;
-        Ok(SocketAddr::new(address, PORT))
+        Box::pin(self.start_pod(cluster, SINK, spec)).await
     }
 
     /// Starts a watcher on a node and returns the name of its pod.
@@ -125,6 +104,19 @@ impl AuditHelpers {
         Ok(name)
     }
 
+    /// Waits until these helpers run. The pull secret is lent to their namespace if their image needs
+    /// it, until all of them have it.
+    pub(crate) async fn wait_until_running(&self, cluster: &Cluster, pods: &[&str]) -> Result<()> {
+        if let Some((namespace, name)) = &self.pull_secret {
+            let secret = PullSecretLoan { namespace, name, image: &self.image };
+            secret.lend_until_pulled(cluster, pods, START).await?;
+        }
+        for pod in pods {
+            cluster.wait_for_pod(NAMESPACE, pod, AwaitedPodState::Running, START).await?;
+        }
+        Ok(())
+    }
+
     /// Starts a helper: what all of them have in common is added to its spec.
     async fn start_pod(&self, cluster: &Cluster, name: &str, mut spec: Value) -> Result<()> {
         spec["automountServiceAccountToken"] = false.into();
@@ -138,6 +130,7 @@ impl AuditHelpers {
         // The limit bounds what a flood of different names could make a helper use.
         spec["containers"][0]["resources"] =
             json!({"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}});
+        // It is not in this namespace, unless the image needs it: see `pull_secret`.
         if let Some((_, secret)) = &self.pull_secret {
             spec["imagePullSecrets"] = json!([{"name": secret}]);
         }
@@ -159,10 +152,16 @@ impl AuditHelpers {
     }
 }
 
-/// Waits until a helper runs.
-pub(crate) async fn wait_until_running(cluster: &Cluster, name: &str) -> Result<()> {
-    cluster.wait_for_pod(NAMESPACE, name, AwaitedPodState::Running, START).await?;
-    Ok(())
+/// The address that the sink listens on, once it runs.
+pub(crate) async fn read_sink_address(cluster: &Cluster) -> Result<SocketAddr> {
+    let pod = cluster.get_object::<Pod>(ObjectScope::Namespace(NAMESPACE), SINK).await?;
+    let status = pod.and_then(|pod| pod.status);
+    let address = status.and_then(|status| status.pod_ip?.parse().ok());
+    let address = address.ok_or_else(|| Error::Record {
+        what: format!("Pod {NAMESPACE}/{SINK}"),
+        source: "it runs and has no IP address".into(),
+    })?;
+    Ok(SocketAddr::new(address, PORT))
 }
 
 /// Removes the namespace with all helpers and waits until it is gone; `false` when there was none.

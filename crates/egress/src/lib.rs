@@ -18,6 +18,7 @@ mod evidence;
 mod exercise;
 mod helpers;
 mod observer;
+mod pull_secret_loan;
 mod tally;
 
 pub mod connections;

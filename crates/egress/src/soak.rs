@@ -27,6 +27,7 @@ use crate::dns::{self, AuditLock, CoreDns};
 use crate::evidence::{AuditEvidence, ExerciseResult, Observer, ObserverStatus};
 use crate::helpers::{self, AuditHelpers, NAMESPACE};
 use crate::observer::{ObservationMethod, ObserverMessage};
+use crate::pull_secret_loan::PullSecretLoan;
 use crate::sink::DnsSink;
 use crate::{Error, Result};
 
@@ -102,8 +103,7 @@ pub fn required_rights(plan: &SoakOptions) -> Vec<Permission> {
         rights.extend(["get", "create", "delete"].map(|verb| own(verb, "pods")));
         rights.push(own("get", "pods/log"));
         if let Some((namespace, _)) = &plan.pull_secret {
-            rights.push(Permission::new("get", "", "secrets").in_namespace(namespace));
-            rights.push(own("patch", "secrets"));
+            rights.extend(PullSecretLoan::required_rights(namespace));
         }
     }
     if plan.names != NameObservation::NotSeen {
@@ -273,12 +273,12 @@ impl SoakRun<'_> {
         }
         // A sink in this process hands its messages over through a list, as pods do through their logs.
         let mut here = None;
-        let sink = match self.options.names {
+        let mut sink = match self.options.names {
             NameObservation::NotSeen => None,
             NameObservation::Pod => {
-                let address = Box::pin(helpers.start_sink(self.cluster, &servers)).await?;
+                Box::pin(helpers.start_sink(self.cluster, &servers)).await?;
                 pods.insert(NAMES.to_owned(), helpers::SINK.to_owned());
-                Some(address)
+                None
             }
             NameObservation::Local(address) => {
                 let lines = Arc::new(Mutex::new(Vec::new()));
@@ -290,8 +290,10 @@ impl SoakRun<'_> {
                 Some(address)
             }
         };
-        for name in pods.values() {
-            helpers::wait_until_running(self.cluster, name).await?;
+        let names: Vec<&str> = pods.values().map(String::as_str).collect();
+        Box::pin(helpers.wait_until_running(self.cluster, &names)).await?;
+        if self.options.names == NameObservation::Pod {
+            sink = Some(helpers::read_sink_address(self.cluster).await?);
         }
         let mut places: Vec<String> = pods.keys().cloned().collect();
         let mut listening: FuturesUnordered<_> =

@@ -24,6 +24,7 @@ pub mod json;
 pub mod lock;
 pub mod media_type;
 pub mod naming;
+pub mod node_folder;
 pub mod own_image;
 pub mod pod_kinds;
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::destination::ModelDestination;
 use crate::naming::{self, NamingRule, RegistryPrefix};
+use crate::node_folder::NodeFolder;
 use crate::{ByteSize, Error, Reference, Result, own_image, yaml};
 
 /// A whole `site.yaml`.
@@ -24,6 +25,10 @@ pub struct Site {
     /// Where models are loaded to besides the registry.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub models: Vec<ModelTarget>,
+    /// Folders on the nodes' own disks: `models push --to node:///…` writes to them and below them, and to
+    /// no others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub node_folders: Vec<NodeFolder>,
     /// minisign public keys whose bundles are trusted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trust: Vec<String>,

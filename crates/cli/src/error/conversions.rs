@@ -252,6 +252,7 @@ impl From<egress::Error> for CommandError {
             E::Corefile { .. }
             | E::NoReload
             | E::NameService { .. }
+            | E::PullSecret { .. }
             | E::Busy { .. }
             | E::Manifests { .. } => ErrorKind::Usage,
             E::ChangedMeanwhile { .. } | E::Record { .. } | E::Listen { .. } | E::Report { .. } => {

@@ -207,6 +207,11 @@ fn the_nodes_own_disks_get_the_model_from_one_seeder_each() {
     let to = format!("node://{folder}?selector=kubernetes.io/os=linux&namespace={}", space.name());
     let restricted = format!("node://{folder}?namespace={}", site.namespace.name());
 
+    // The allow-list: nothing is started for a folder that site.yaml does not name.
+    let refused = site.gantry.run(site.push(&to, &[])).assert_exit_code(2).stderr;
+    assert!(refused.contains(&format!("nodeFolders: [{folder}]")), "{refused}");
+    let text = site.gantry.read_file("site.yaml");
+    site.gantry.write_file("site.yaml", &format!("{text}nodeFolders: [{folder}, {folder}-link]\n"));
     let refused = site.gantry.run(site.push(&restricted, &[])).assert_exit_code(2).stderr;
     assert!(refused.contains("pod-security.kubernetes.io/enforce=privileged"), "{refused}");
     let none = format!("node://{folder}?selector=kind=none&namespace={}", space.name());
@@ -226,6 +231,19 @@ fn the_nodes_own_disks_get_the_model_from_one_seeder_each() {
     }
 
     let root = |name: &str| site.cluster.node_folder(name).join(folder.trim_start_matches('/'));
+    // A link of the same node to a folder of the system: the kubelet follows it, the seeder does not.
+    let link = |name: &str| site.cluster.node_folder(name).join(&format!("{folder}-link")[1..]);
+    for name in &names {
+        std::os::unix::fs::symlink("/etc", link(name)).unwrap();
+    }
+    let behind = to.replace(&folder, &format!("{folder}-link"));
+    let behind = site.gantry.run(site.push(&behind, &[])).assert_exit_code(2).stderr;
+    assert!(behind.contains("behind a symbolic link"), "{behind}");
+    for name in &names {
+        assert!(!link(name).join(story::MODEL).exists());
+        std::fs::remove_file(link(name)).unwrap();
+    }
+
     let damaged = names.last().unwrap();
     let weights = root(damaged).join(story::MODEL).join(WEIGHTS);
     let mut bytes = std::fs::read(&weights).unwrap();

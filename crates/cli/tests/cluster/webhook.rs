@@ -3,14 +3,18 @@
 //! in its namespaces only.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use crate::story;
 use crate::support::guard::{
     self, Gone, Ground, LOCKED, container, image, pod, refused, runs, spec, try_pod,
 };
-use cluster::objects::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use cluster::objects::ByteString;
+use cluster::objects::api::admissionregistration::v1::{
+    MutatingWebhook, MutatingWebhookConfiguration,
+};
 use cluster::objects::api::apps::v1::Deployment;
 use cluster::objects::api::core::v1::{EphemeralContainer, Namespace, Pod, Secret};
-use cluster::objects::serde_json::{from_value, json};
-use cluster::{Cluster, Error, ObjectScope};
+use cluster::objects::serde_json::{Value, from_value, json};
+use cluster::{Cluster, Error, ObjectId, ObjectScope};
 
 const GUARD: &str = "gantry.dev/guard";
 
@@ -184,6 +188,119 @@ async fn it_serves_outside_of_the_cluster_too_and_follows_the_lock() {
     assert_eq!(running.terminate(), Some(0));
     let why = refused(&cluster, there, &pod("closed", LOCKED)).await;
     assert!(why.contains("failed calling webhook"), "{why}");
+}
+
+/// Enough of a lock for the webhook's manifests.
+const SOME_LOCK: &str = "version: 1\nname: shop\nplatforms: [linux/amd64]\nimages:\n\
+- reference: quay.io/shop/web:1\n  digest: sha256:abababababababababababababababababababababababababababababababab\n  \
+mediaType: m\n  size: 1\n  platforms: [linux/amd64]\n  manifests: [{digest: \
+'sha256:abababababababababababababababababababababababababababababababab', size: 1, mediaType: m}]\n  \
+seen: [{by: gantry.yaml}]\n";
+
+#[tokio::test]
+async fn the_webhook_s_account_may_change_nothing_in_its_configuration_but_the_authority() {
+    let here = testkit::TestCluster::from_environment();
+    let cluster = here.connect().await;
+    let own = here.create_namespace("hook-rights");
+    let (home, name) = (own.name(), format!("gantry-{}", own.name()));
+    let folder = tempfile::tempdir().unwrap();
+    let gantry = story::alone(folder.path());
+    gantry.write_file("gantry.lock", SOME_LOCK);
+    gantry.write_file("site.yaml", "version: 1\nregistry: {url: 'registry.internal:5000'}\n");
+    let arguments = ["webhook", "manifests", "--site", "site.yaml", "--image", "r.internal/g:1"];
+    let place = ["--namespace", home, "--name", &name, "--output", "json"];
+    let written = gantry.run(arguments.iter().chain(&place)).assert_success().parse_json();
+    let manifests = written["manifests"].as_array().unwrap();
+    // Its pods are of no matter here, and the namespace is there.
+    let needed = manifests.iter().filter(|manifest| {
+        !["Namespace", "Deployment"].contains(&manifest["kind"].as_str().unwrap())
+    });
+    let needed: Value = needed.cloned().collect();
+    let _gone = Gone::of_cluster(&here, &needed);
+    guard::apply(&cluster, home, &needed).await;
+    let account = connect_as(&here, &format!("system:serviceaccount:{home}:{name}")).await;
+    let read = async || -> MutatingWebhookConfiguration {
+        account.get_object(ObjectScope::Cluster, &name).await.unwrap().unwrap()
+    };
+    type Change = fn(&mut MutatingWebhookConfiguration);
+    let renew: Change = |configuration| {
+        for webhook in configuration.webhooks.iter_mut().flatten() {
+            let bundle = b"-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n";
+            webhook.client_config.ca_bundle = Some(ByteString(bundle.to_vec()));
+        }
+    };
+    let changes: [(&str, Change); 9] = [
+        ("every namespace", |it| first(it).namespace_selector = None),
+        ("kube-system", |it| {
+            first(it).namespace_selector.as_mut().unwrap().match_expressions = None;
+        }),
+        ("every kind", |it| {
+            first(it).rules.as_mut().unwrap()[0].resources = Some(vec!["*".into()]);
+        }),
+        ("open when it is down", |it| first(it).failure_policy = Some("Ignore".into())),
+        ("no condition", |it| first(it).match_conditions = None),
+        ("another address", |it| {
+            first(it).client_config.service.as_mut().unwrap().name = "other".into();
+        }),
+        ("one webhook less", |it| drop(it.webhooks.as_mut().unwrap().pop())),
+        ("no label", |it| it.metadata.labels = None),
+        ("a dead owner", |it| {
+            let owner = json!({"apiVersion": "v1", "kind": "Namespace", "name": "x", "uid": "y"});
+            it.metadata.owner_references = Some(vec![from_value(owner).unwrap()]);
+        }),
+    ];
+
+    // A new policy counts from a moment later on.
+    guard::until("the rule is in force", async || {
+        let mut changed = read().await;
+        // Another value each time: to write what is there is no change.
+        let before = first(&mut changed).timeout_seconds.unwrap();
+        first(&mut changed).timeout_seconds = Some(if before == 7 { 8 } else { 7 });
+        account.replace_object(ObjectScope::Cluster, &changed).await.err()
+    })
+    .await;
+    for (what, change) in changes {
+        let mut changed = read().await;
+        change(&mut changed);
+        let why = account.replace_object(ObjectScope::Cluster, &changed).await.unwrap_err();
+        assert!(why.to_string().contains("the webhook may"), "{what}: {why}");
+    }
+    let mut renewed = read().await;
+    renew(&mut renewed);
+    account.replace_object(ObjectScope::Cluster, &renewed).await.unwrap();
+    // Nor may it remove its own bounds.
+    let is_bound = |manifest: &&Value| {
+        let kind = manifest["kind"].as_str().unwrap();
+        kind.starts_with("ValidatingAdmission") || kind.starts_with("ClusterRole")
+    };
+    let bounds = needed.as_array().unwrap().iter().filter(is_bound);
+    let bounds: Vec<ObjectId> = bounds
+        .map(|it| ObjectId { namespace: None, ..ObjectId::from_manifest(it, "").unwrap() })
+        .collect();
+    assert_eq!(bounds.len(), 4);
+    for id in bounds {
+        account.delete_manifest(&id).await.unwrap_err();
+    }
+    // The administrator is not bound by the rule.
+    let mut open: MutatingWebhookConfiguration =
+        cluster.get_object(ObjectScope::Cluster, &name).await.unwrap().unwrap();
+    first(&mut open).timeout_seconds = Some(9);
+    cluster.replace_object(ObjectScope::Cluster, &open).await.unwrap();
+}
+
+fn first(configuration: &mut MutatingWebhookConfiguration) -> &mut MutatingWebhook {
+    &mut configuration.webhooks.as_mut().unwrap()[0]
+}
+
+/// A client with the rights of another user, by impersonation.
+async fn connect_as(here: &testkit::TestCluster, user: &str) -> Cluster {
+    let text = std::fs::read_to_string(here.kubeconfig()).unwrap();
+    let mut kubeconfig: Value = types::yaml::read_document("kubeconfig", &text).unwrap();
+    kubeconfig["users"][0]["user"]["as"] = user.into();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), kubeconfig.to_string()).unwrap();
+    let access = cluster::ClusterAccess { kubeconfig: Some(file.path().into()), context: None };
+    Cluster::connect(&access).await.unwrap()
 }
 
 /// Makes the certificate look as if it expires soon, and waits for its renewal.

@@ -32,6 +32,9 @@ const PULL: Duration = Duration::from_mins(3);
 /// When a kubelet has tried a second time: it waits 10 s after the first failure (kubelet's image
 /// back-off), and on a busy node a pull takes some seconds more.
 const FIRST_RETRY: Duration = Duration::from_secs(25);
+/// The reason of the kubelet's event for a pod whose pull secret it could not read (kubernetes
+/// `pkg/kubelet/events/event.go`).
+const NO_SECRET: &str = "FailedToRetrieveImagePullSecret";
 /// The interval at which a pod is looked at.
 const PERIOD: Duration = Duration::from_millis(400);
 /// A name that the DNS of every cluster knows: the Service of the API server.
@@ -377,7 +380,9 @@ async fn watch_pull(
             }
             // A kubelet that has not got the pull secret yet pulls without it, and again with it.
             PullProgress::Failed(_)
-                if place.pull_secret.is_some() && started.elapsed() < FIRST_RETRY =>
+                if place.pull_secret.is_some()
+                    && started.elapsed() < FIRST_RETRY
+                    && cluster.has_event(&place.namespace, pod_name, NO_SECRET).await =>
             {
                 tokio::time::sleep(PERIOD).await;
             }

@@ -113,6 +113,26 @@ impl SiteObjects {
 }
 
 impl PullSecret {
+    /// The credential for one registry in a pull secret of the cluster, which may have more of them;
+    /// `None` when it has none that nodes can use.
+    pub fn select_credential(secret: &Secret, host: &str) -> Result<Option<Self>> {
+        let data = secret.data.as_ref().and_then(|data| data.get(DOCKER_KEY));
+        let Some(data) = data else { return Ok(None) };
+        let credential = Credential::from_docker_config(&data.0, host)?;
+        let name = secret.metadata.name.clone().unwrap_or_default();
+        Ok(credential.map(|credential| Self {
+            name,
+            host: host.to_owned(),
+            credential: Some(credential),
+        }))
+    }
+
+    /// The Secret with this one credential and `metadata`, whose name is set; `None` without a password.
+    pub fn to_secret(&self, metadata: ObjectMeta) -> Option<Secret> {
+        let metadata = ObjectMeta { name: Some(self.name.clone()), ..metadata };
+        Some(build_docker_secret(metadata, self.docker_config()?))
+    }
+
     /// The site's pull secret with the credential for its registry, if the site names one.
     pub fn of_site(site: &Site, credentials: &Credentials) -> Result<Option<Self>> {
         let Some(name) = site.registry.pull_secret.clone() else { return Ok(None) };
@@ -355,13 +375,17 @@ async fn apply_pull_secret(
             None => Err(pull.missing_credential()),
         };
     };
-    let secret = Secret {
-        metadata: own_metadata(&pull.name),
+    let secret = build_docker_secret(own_metadata(&pull.name), contents);
+    Ok(cluster.apply_object(scope, &secret).await?.into())
+}
+
+fn build_docker_secret(metadata: ObjectMeta, contents: Vec<u8>) -> Secret {
+    Secret {
+        metadata,
         type_: Some(DOCKER_TYPE.to_owned()),
         data: Some(build_data(DOCKER_KEY, contents)),
         ..Secret::default()
-    };
-    Ok(cluster.apply_object(scope, &secret).await?.into())
+    }
 }
 
 impl PullSecret {

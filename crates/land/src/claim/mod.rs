@@ -20,6 +20,7 @@
 mod error;
 mod exec_source;
 mod frame;
+mod mount_source;
 mod node;
 mod order;
 mod piece_server;
@@ -35,7 +36,7 @@ mod verify;
 mod volume;
 
 pub use error::{Error, Result};
-pub use node::NodePath;
+pub use node::{AllowedNodePath, NodePath};
 pub use order::{MOUNT, ModelRegistry, SeederEvent, SeederFailureKind, SeederOrder, SeederTask};
 pub use pod::{SeederImage, VolumeUse};
 pub use push::SeederPush;

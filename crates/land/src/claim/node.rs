@@ -15,7 +15,8 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use store::Source;
 use store::hash::sha256;
 use tokio::time::{Duration, Instant, sleep};
-use types::snapshot::check_model_path;
+use types::node_folder::NodeFolder;
+use types::site::Site;
 
 use super::error::{Error, Result};
 use super::order::{SeederEvent, SeederOrder};
@@ -32,11 +33,15 @@ const AT_ONCE: usize = 4;
 /// How often the DaemonSet's status is read while it starts or ends.
 const PERIOD: Duration = Duration::from_millis(500);
 
+/// A folder on nodes' disks that the site allows models in: see [`NodePath::require_allowed`].
+#[derive(Debug, Clone)]
+pub struct AllowedNodePath<'a>(&'a NodePath);
+
 /// A folder on nodes' disks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodePath {
-    /// The absolute path of the folder: `/var/lib/models`.
-    pub folder: String,
+    /// The folder: `/var/lib/models`.
+    pub folder: NodeFolder,
     /// Labels that the nodes have to have; all nodes when empty.
     pub selector: BTreeMap<String, String>,
     /// The namespace that the seeders run in; the context's namespace when absent.
@@ -59,6 +64,33 @@ impl NodePath {
         rights
     }
 
+    /// Requires that site.yaml names the folder, or one that it is in, under `nodeFolders`. Whoever may
+    /// start a seeder could otherwise read and write any folder of every node.
+    pub fn require_allowed(&self, site: Option<&Site>) -> Result<AllowedNodePath<'_>> {
+        let folders = site.map(|site| site.node_folders.as_slice()).unwrap_or_default();
+        if folders.iter().any(|allowed| allowed.contains(&self.folder)) {
+            return Ok(AllowedNodePath(self));
+        }
+        let why = match (site, folders) {
+            (None, _) => "no site file says which folders of the nodes may be used".to_owned(),
+            (_, []) => "site.yaml names no folders of the nodes".to_owned(),
+            (_, folders) => {
+                let names: Vec<&str> = folders.iter().map(NodeFolder::as_str).collect();
+                format!("site.yaml allows only {} and what is below", names.join(", "))
+            }
+        };
+        let next = match site {
+            None => format!(
+                "write nodeFolders: [{}] in site.yaml, and name it: --site site.yaml",
+                self.folder
+            ),
+            Some(_) => {
+                format!("if it is meant, add it in site.yaml: nodeFolders: [{}]", self.folder)
+            }
+        };
+        Err(Error::invalid_input(self.to_string(), why, next))
+    }
+
     fn daemon_set_name(&self) -> String {
         format!("gantry-seed-{}", sha256(self.to_string().as_bytes()).short_hex())
     }
@@ -77,21 +109,15 @@ impl FromStr for NodePath {
         let rest =
             text.strip_prefix(SCHEME).ok_or_else(|| invalid("it does not start with node://"))?;
         let (folder, query) = rest.split_once('?').unwrap_or((rest, ""));
-        let folder = folder.trim_end_matches('/');
-        let below =
-            folder.strip_prefix('/').ok_or_else(|| invalid("its folder does not start with /"))?;
-        check_model_path(below).map_err(|reason| invalid(&format!("its folder {reason}")))?;
-        // A pod that mounts such a folder writable could break the node. So could a folder right below
-        // the root (`/models`): a typing error away from `/`, and often a mount point of its own.
-        let is_system = ["bin", "boot", "dev", "etc", "lib", "proc", "run", "sbin", "sys", "usr"]
-            .contains(&below.split('/').next().unwrap_or_default());
-        if is_system || !below.contains('/') {
-            return Err(invalid(
-                "its folder belongs to the system, or is directly below /; take one such as /var/lib/models",
-            ));
-        }
-        let mut path =
-            Self { folder: folder.to_owned(), selector: BTreeMap::new(), namespace: None };
+        let folder = folder.parse::<NodeFolder>().map_err(|error| match error {
+            types::Error::Invalid { reason, .. } => {
+                let reason = reason.to_string();
+                // The rest says how a folder alone is written.
+                invalid(reason.split(';').next().unwrap_or_default())
+            }
+            other => other,
+        })?;
+        let mut path = Self { folder, selector: BTreeMap::new(), namespace: None };
         for part in query.split('&').filter(|part| !part.is_empty()) {
             match part.split_once('=') {
                 Some(("namespace", name)) => path.namespace = Some(name.to_owned()),
@@ -124,12 +150,15 @@ impl Seeder {
     /// the nodes by name, each with the last event of its pod. The first failure ends it.
     pub async fn run_order_on_nodes(
         &self,
-        path: &NodePath,
+        allowed: &AllowedNodePath<'_>,
         namespace: &str,
         usage: VolumeUse,
         order: &SeederOrder,
         source: Option<Arc<dyn Source>>,
     ) -> Result<Vec<(String, SeederEvent)>> {
+        let path = allowed.0;
+        // Only in the pod can be seen whether the folder is behind a link.
+        let order = &SeederOrder { node_folder: Some(path.folder.clone()), ..order.clone() };
         self.check_host_paths_allowed(namespace).await?;
         let set = self.build_daemon_set(path, namespace, usage)?;
         let scope = ObjectScope::Namespace(namespace);
@@ -191,7 +220,7 @@ impl Seeder {
         usage: VolumeUse,
     ) -> Result<DaemonSet> {
         let kind = if usage == VolumeUse::Write { "DirectoryOrCreate" } else { "Directory" };
-        let volume = json!({"hostPath": {"path": path.folder, "type": kind}});
+        let volume = json!({"hostPath": {"path": path.folder.as_str(), "type": kind}});
         let mut pod = pod::build_base_pod(self.image(), &volume, usage);
         let spec = &mut pod["spec"];
         // The API server accepts no other policy in a DaemonSet.
@@ -340,6 +369,7 @@ mod tests {
         let wrong = [
             "node:///",
             "node:///etc/models",
+            "node:///var/lib",
             "node:///models",
             "node://var/lib/x",
             "node:///var/../etc/x",
@@ -354,7 +384,7 @@ mod tests {
     fn labels_and_namespace_are_read_in_any_order() {
         let path: NodePath =
             "node:///srv/models/?namespace=seed&selector=b=2,a=x=y".parse().unwrap();
-        assert_eq!(path.folder, "/srv/models");
+        assert_eq!(path.folder.as_str(), "/srv/models");
         assert_eq!(path.namespace.as_deref(), Some("seed"));
         let labels = [("a", "x=y"), ("b", "2")].map(|(key, value)| (key.into(), value.into()));
         assert_eq!(path.selector, labels.into());
@@ -370,7 +400,8 @@ mod tests {
             ("node:///var/lib/x?selector", "an option other than selector and namespace"),
             ("node:///usr", "belongs to the system"),
             ("node:///proc/1/root", "belongs to the system"),
-            ("node:///var//x", "its folder leaves the repository"),
+            ("node:///var/lib/kubelet/pods", "belongs to the system"),
+            ("node:///var//x", "its folder has an empty segment"),
         ] {
             let error = text.parse::<NodePath>().unwrap_err().to_string();
             assert!(error.contains(reason) && error.contains("write node:///FOLDER"), "{error}");
@@ -378,6 +409,24 @@ mod tests {
         // Only whole names belong to the system.
         assert!("node:///data/etc".parse::<NodePath>().is_ok());
         assert!("node:///libs/models".parse::<NodePath>().is_ok());
+    }
+
+    #[test]
+    fn only_folders_that_the_site_names_are_used() {
+        let path: NodePath = "node:///var/lib/models/team".parse().unwrap();
+        let site = |folders: &str| {
+            let text = format!("version: 1\nregistry: {{url: r:5000}}\nnodeFolders: [{folders}]\n");
+            Site::parse("site.yaml", &text).unwrap()
+        };
+        let refusal = |site: Option<&Site>| path.require_allowed(site).unwrap_err().to_string();
+        assert!(path.require_allowed(Some(&site("/srv/a, /var/lib/models"))).is_ok());
+        let other = refusal(Some(&site("/var/lib/models2, /srv/a")));
+        assert!(
+            other.contains("allows only /var/lib/models2, /srv/a and what is below"),
+            "{other}"
+        );
+        assert!(refusal(Some(&site(""))).contains("nodeFolders: [/var/lib/models/team]"));
+        assert!(refusal(None).contains("--site site.yaml"));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use types::Digest;
+use types::node_folder::NodeFolder;
 use types::site::ModelLayout;
 
 use super::transfer_route::TransferRoute;
@@ -20,6 +21,9 @@ pub const MOUNT: &str = "/models";
 pub struct SeederOrder {
     /// The folder below [`MOUNT`]; empty for the volume itself.
     pub folder: String,
+    /// The folder of the node that has to be mounted at [`MOUNT`]; absent for a claim.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node_folder: Option<NodeFolder>,
     /// The work.
     pub task: SeederTask,
 }
@@ -243,7 +247,7 @@ mod tests {
     fn make_order(plans: Vec<ModelPlan>) -> SeederOrder {
         let layout = ModelLayout::HfCache;
         let task = SeederTask::Put { plans, layout, keep: Some(2), registry: None, over_api: true };
-        SeederOrder { folder: "team/models".into(), task }
+        SeederOrder { folder: "team/models".into(), node_folder: None, task }
     }
 
     #[test]
@@ -289,7 +293,8 @@ mod tests {
         let digests = make_order(vec![make_plan(), make_plan()]).digests();
         assert_eq!(digests, [[1; 32], [2; 32]].map(Digest::from_bytes).into());
         for task in [SeederTask::Verify, SeederTask::List] {
-            assert_eq!(SeederOrder { folder: String::new(), task }.digests(), BTreeSet::new());
+            let order = SeederOrder { folder: String::new(), node_folder: None, task };
+            assert_eq!(order.digests(), BTreeSet::new());
         }
     }
 

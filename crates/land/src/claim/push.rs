@@ -91,6 +91,7 @@ impl SeederPush {
     /// What a pod is to do in this folder of its volume.
     pub fn build_order(&self, folder: &str) -> SeederOrder {
         SeederOrder {
+            node_folder: None,
             folder: folder.to_owned(),
             task: SeederTask::Put {
                 plans: self.planned.plans.clone(),

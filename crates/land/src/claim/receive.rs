@@ -14,6 +14,7 @@ use tokio::runtime::Handle;
 
 use super::exec_source::ExecSource;
 use super::frame;
+use super::mount_source::require_node_folder;
 use super::order::{MOUNT, SeederEvent, SeederFailureKind, SeederOrder, SeederTask};
 use super::registry::{FallbackSource, RegistryBlobSource};
 use crate::models::{self, ModelRecord};
@@ -69,6 +70,11 @@ pub fn execute_order(
             );
         }
     };
+    if let Some(folder) = &order.node_folder
+        && let Err(reason) = require_node_folder(&place.mount, folder)
+    {
+        return failed(SeederFailureKind::Input, reason);
+    }
     // One push at a time in one pod: a second one gets `Busy`, and the process that started it waits.
     // The kernel releases the lock when this process ends, however it ends.
     let lock = match File::create(place.scratch.join("seeder.lock")) {

@@ -26,7 +26,8 @@ pub async fn verify_claim(
 ) -> Result<ModelVerifyReport> {
     // Nothing is written, so no free space is needed and no claim is created.
     let volume = ClaimVolume::inspect_claim(&cluster, claim, 0, None).await?;
-    let order = SeederOrder { folder: claim.folder.clone(), task: SeederTask::Verify };
+    let order =
+        SeederOrder { folder: claim.folder.clone(), node_folder: None, task: SeederTask::Verify };
     let seeder = Seeder::new(cluster, image, POD_TIMEOUT, Arc::new(SilentProgress));
     let event = seeder.run_order(&volume, VolumeUse::Read, &order, None).await;
     seeder.remove_started().await?;

@@ -16,7 +16,7 @@ const LOOK: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(180);
 
 /// The plural resource names of the kinds that the webhook consists of.
-const RESOURCES: [(&str, &str); 12] = [
+const RESOURCES: [(&str, &str); 14] = [
     ("ClusterRole", "clusterroles"),
     ("ClusterRoleBinding", "clusterrolebindings"),
     ("ConfigMap", "configmaps"),
@@ -29,6 +29,8 @@ const RESOURCES: [(&str, &str); 12] = [
     ("Secret", "secrets"),
     ("Service", "services"),
     ("ServiceAccount", "serviceaccounts"),
+    ("ValidatingAdmissionPolicy", "validatingadmissionpolicies"),
+    ("ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings"),
 ];
 
 /// Applies the manifests in their order, and waits for the Deployment before the configuration.

@@ -11,6 +11,7 @@ use types::site_content::SiteContent;
 use types::{own_image, yaml};
 
 use super::configuration::{WebhookAddress, WebhookConfiguration};
+use super::configuration_guard::build_guard_manifests;
 use super::images::{ImageDecision, ImagePinning, WebhookImages};
 use super::shortened_locks;
 use crate::{Error, Result};
@@ -98,6 +99,8 @@ impl WebhookDeployment<'_> {
             vec![self.namespace_object(), self.named_object("v1", "ServiceAccount", json!({}))];
         if matches!(self.certificate, CertificateSource::SelfSigned) {
             all.push(self.named_object("v1", "Secret", json!({"type": "Opaque"})));
+            // Before the right that it restricts.
+            all.extend(build_guard_manifests(self.name, self.namespace));
             all.extend(self.rbac_objects());
         }
         all.push(self.config_map(locked.content())?);
@@ -151,12 +154,12 @@ impl WebhookDeployment<'_> {
     }
 
     /// RBAC: the pods may change their own Secret and their own configuration, each by name, and
-    /// nothing else.
+    /// nothing else. What they may change in the configuration, `configuration_guard` says.
     fn rbac_objects(&self) -> Vec<Value> {
         let role = |resource: &str, group: &str| {
             json!({"rules": [{
                 "apiGroups": [group], "resources": [resource], "resourceNames": [self.name],
-                "verbs": ["get", "update", "patch"],
+                "verbs": ["get", "update"],
             }]})
         };
         let binding = |kind: &str| {

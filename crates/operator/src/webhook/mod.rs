@@ -12,6 +12,7 @@ mod apply;
 mod certificate;
 mod certificate_keeper;
 mod configuration;
+mod configuration_guard;
 mod files;
 mod images;
 mod metrics;

@@ -249,7 +249,7 @@ fn run_read_task(
     verb: &'static str,
 ) -> Result<SeederEvent> {
     let site = args.read_site()?;
-    let order = SeederOrder { folder: claim.folder.clone(), task };
+    let order = SeederOrder { folder: claim.folder.clone(), node_folder: None, task };
     let seeding = args.seeder_session(context, site.as_ref(), verb)?;
     let doing = format!("{verb} the models in {claim}");
     let rights = |_: &cluster::Cluster| {

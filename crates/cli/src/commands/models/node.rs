@@ -27,6 +27,7 @@ pub(super) fn push_to_nodes(
     mode: PushMode,
 ) -> Result<()> {
     let site = seeder.read_site()?;
+    let allowed = path.require_allowed(site.as_ref())?;
     let of_site = site.as_ref().map(|site| (site, seeder.site_folder()));
     let refused = UnfitModelPolicy::Refused;
     let push = SeederPush::plan(source, target, of_site, &claim.seed_route(), refused)?;
@@ -42,8 +43,9 @@ pub(super) fn push_to_nodes(
         }
         let namespace = choose_namespace(path, cluster);
         let source = Some(push.source());
-        let done =
-            seeder.run_order_on_nodes(path, namespace, VolumeUse::Write, &order, source).await?;
+        let done = seeder
+            .run_order_on_nodes(&allowed, namespace, VolumeUse::Write, &order, source)
+            .await?;
         done.into_iter().map(|done| read_push_event(done, push.plans())).collect()
     })?;
     let report = ModelPushReport::new(target, push.planned(), None, mode);
@@ -68,7 +70,8 @@ pub(super) fn verify_nodes(
     path: &NodePath,
 ) -> Result<()> {
     let site = args.read_site()?;
-    let order = SeederOrder { folder: String::new(), task: SeederTask::Verify };
+    let allowed = path.require_allowed(site.as_ref())?;
+    let order = SeederOrder { folder: String::new(), node_folder: None, task: SeederTask::Verify };
     let seeding = args.seeder_session(context, site.as_ref(), "verify")?;
     let doing = format!("verify the models on the nodes' disks, {path}");
     let rights =
@@ -76,8 +79,9 @@ pub(super) fn verify_nodes(
     let nodes =
         seeding.run_with_seeder(&doing, rights, PushMode::Put, async |seeder, cluster| {
             let namespace = choose_namespace(path, cluster);
-            let done =
-                seeder.run_order_on_nodes(path, namespace, VolumeUse::Read, &order, None).await?;
+            let done = seeder
+                .run_order_on_nodes(&allowed, namespace, VolumeUse::Read, &order, None)
+                .await?;
             let checked = done.into_iter().map(|(node, event)| match event {
                 SeederEvent::Checked { checked } => Ok((node, checked)),
                 _ => Err(land::claim::Error::UnexpectedEvent.into()),

@@ -179,12 +179,17 @@ pub(crate) struct Gone {
 impl Gone {
     /// Those of these manifests that are in no namespace.
     pub(crate) fn new(ground: &Ground, manifests: &Value) -> Self {
+        Self::of_cluster(&ground.here, manifests)
+    }
+
+    /// The same without a [`Ground`].
+    pub(crate) fn of_cluster(here: &testkit::TestCluster, manifests: &Value) -> Self {
         let ids = manifests.as_array().unwrap().iter().filter_map(|manifest| {
             let mut id = ObjectId::from_manifest(manifest, "").unwrap();
             id.namespace.take().filter(String::is_empty)?;
             Some(id)
         });
-        Self { ids: ids.collect(), here: ground.here.clone() }
+        Self { ids: ids.collect(), here: here.clone() }
     }
 }
 
