@@ -9,7 +9,7 @@ use kube::core::discovery::Scope as KindScope;
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use serde::Serialize;
 
-use crate::object::{compare_versions, post_params};
+use crate::object::post_params;
 use crate::{ApplyEffect, Cluster, Error, MANAGER, ObjectScope, Result};
 
 /// Objects per page of a list, as kubectl's default (`--chunk-size`).
@@ -124,16 +124,14 @@ impl Cluster {
         let after = after.map_err(|error| Error::from_kube(doing(), error))?;
         let before_json = before.as_ref().map(to_json).transpose()?;
         let after_json = to_json(&after)?;
-        let applied = match (&before_json, mode) {
-            // A dry run does not change the resource version, so the objects themselves are
-            // compared.
-            (Some(before), ApplyMode::DryRun)
-                if without_server_fields(before) == without_server_fields(&after_json) =>
-            {
+        // Not the resource version: a dry run does not change it, and an apply that changes nothing may,
+        // since the API server notes it (seen with a ValidatingAdmissionPolicy whose status is new).
+        let applied = match &before_json {
+            None => ApplyEffect::Created,
+            Some(before) if without_server_fields(before) == without_server_fields(&after_json) => {
                 ApplyEffect::Same
             }
-            (Some(_), ApplyMode::DryRun) => ApplyEffect::Changed,
-            _ => compare_versions(before.as_ref().map(|object| &object.metadata), &after.metadata),
+            Some(_) => ApplyEffect::Changed,
         };
         Ok(AppliedManifest { id, applied, before: before_json, after: after_json })
     }

@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use gantry_cluster::objects::api::core::v1::{ConfigMap, Pod};
+use gantry_cluster::objects::api::batch::v1::Job;
+use gantry_cluster::objects::api::core::v1::{ConfigMap, Pod, Secret};
 use gantry_cluster::objects::serde_json::{from_value, json};
 use gantry_cluster::{
     ApplyEffect, ApplyMode, AwaitedPodState, Cluster, ClusterAccess, Error, ForwardTarget,
@@ -27,6 +28,29 @@ fn busybox(here: &testkit::TestCluster, name: &str, script: &str) -> Pod {
     .unwrap();
     mark_as_own(&mut pod.metadata, "test");
     pod
+}
+
+#[tokio::test]
+async fn an_expiring_owner_goes_by_itself_and_what_it_owns_goes_with_it() {
+    let here = testkit::TestCluster::from_environment();
+    let cluster = here.connect().await;
+    let space = here.create_namespace("core-expiry");
+    let scope = ObjectScope::Namespace(space.name());
+    let lifetime = Duration::from_secs(2);
+
+    let owner =
+        cluster.create_expiring_owner(space.name(), "owner", "test", lifetime).await.unwrap();
+    let mut secret: Secret = from_value(json!({"metadata": {"name": "lent"}})).unwrap();
+    secret.metadata.owner_references = Some(vec![owner]);
+    cluster.create_object(scope, &secret).await.unwrap();
+
+    let started = Instant::now();
+    while cluster.get_object::<Secret>(scope, "lent").await.unwrap().is_some() {
+        assert!(started.elapsed() < TIMEOUT, "it is still there");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert!(started.elapsed() >= Duration::from_secs(1), "too early");
+    assert!(cluster.get_object::<Job>(scope, "owner").await.unwrap().is_none());
 }
 
 #[tokio::test]

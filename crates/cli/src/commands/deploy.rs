@@ -204,7 +204,8 @@ impl DeployRun<'_> {
         };
         // All releases are prepared and proven before the first one is installed, so that a refusal
         // leaves the cluster unchanged.
-        let prepared = self.prepare_releases(asked, &preparer).await?;
+        let asked: Vec<_> = asked.iter().map(|one| one.for_cluster(&cluster)).collect();
+        let prepared = self.prepare_releases(&asked, &preparer).await?;
         let deployer = Deployer {
             cluster: &cluster,
             kinds: &kinds,

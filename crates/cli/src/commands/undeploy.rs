@@ -122,10 +122,7 @@ fn select_releases(context: &CommandContext, args: &UndeployArgs) -> Result<Vec<
         // In the reverse order of installation, so that a release goes before those it needs.
         let all = known.into_iter().rev();
         return Ok(all
-            .map(|(release, namespace)| ReleaseToRemove {
-                release,
-                namespace: place(Some(namespace)),
-            })
+            .map(|(release, namespace)| ReleaseToRemove { release, namespace: place(namespace) })
             .collect());
     }
     Ok(args
@@ -133,7 +130,7 @@ fn select_releases(context: &CommandContext, args: &UndeployArgs) -> Result<Vec<
         .iter()
         .map(|name| {
             let namespace = known.iter().find(|(release, _)| release == name);
-            let namespace = place(namespace.map(|(_, namespace)| namespace.clone()));
+            let namespace = place(namespace.and_then(|(_, namespace)| namespace.clone()));
             ReleaseToRemove { release: name.clone(), namespace }
         })
         .collect())

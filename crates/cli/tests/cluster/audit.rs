@@ -7,12 +7,16 @@ use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
 use crate::support;
+use cluster::objects::ByteString;
 use cluster::objects::api::apps::v1::Deployment;
-use cluster::objects::api::core::v1::{ConfigMap, Namespace as Space, Pod};
+use cluster::objects::api::core::v1::{ConfigMap, Namespace as Space, Pod, Secret};
 use cluster::objects::api::networking::v1::NetworkPolicy;
 use cluster::objects::serde_json::{Value, from_value, json};
 use cluster::{AwaitedPodState, Cluster as Client, ObjectScope, mark_as_own};
-use testkit::{Gantry, RegistryTrust, TestCluster, TestNamespace, TestRegistry, tools};
+use testkit::{
+    Gantry, RegistryTrust, TestCluster, TestLogin, TestNamespace, TestRegistry,
+    TestRegistryBuilder, tools,
+};
 
 const TIMEOUT: Duration = Duration::from_mins(5);
 
@@ -29,20 +33,30 @@ struct Ground {
 
 impl Ground {
     fn new(story: &str) -> Self {
+        Self::with_registry(story, TestRegistry::builder(), "")
+    }
+
+    /// With a registry as it is built, and more of `registry:` in site.yaml.
+    fn with_registry(story: &str, registry: TestRegistryBuilder, more: &str) -> Self {
         let turn = support::take_audit_turn();
         let here = TestCluster::from_environment();
         let home = tempfile::tempdir().unwrap();
         std::fs::write(home.path().join("config.yaml"), "mirrors: {}\n").unwrap();
-        let registry = TestRegistry::builder().address(here.host()).start();
+        let registry = registry.address(here.host()).start();
         let trust = here.trust_registry(&registry);
         let gantry = Gantry::new(env!("CARGO_BIN_EXE_gantry"), home.path()).in_cluster(&here);
         let host = registry.host();
         let site = format!(
-            "version: 1\ncontext: {}\nregistry: {{url: \"{host}\", plainHttp: true}}\n",
+            "version: 1\ncontext: {}\nregistry: {{url: \"{host}\", plainHttp: true{more}}}\n",
             context(&here)
         );
         gantry.write_file("site.yaml", &site);
+        let docker = home.path().join("docker");
+        if let Some(login) = registry.login() {
+            login.write_docker_config(&docker, host);
+        }
         let own = Gantry::new(tools::static_gantry_path(), home.path());
+        let own = own.env("DOCKER_CONFIG", docker);
         own.run(["image"]).assert_success();
         own.run(["load", own.store().to_str().unwrap(), "--to", host, "--plain-http"])
             .assert_success();
@@ -190,6 +204,50 @@ async fn whoever_phones_home_is_caught_with_the_pod_and_what_stops_it() {
     let page = ground.gantry.read_file("out/audit.html");
     assert!(page.contains("telemetry") && page.contains("198.51.100.9:443"));
     assert_eq!(left(&client).await, (before.0, vec![]));
+}
+
+/// The namespace of the helpers is privileged, so no credential stays in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_pull_secret_is_lent_for_the_pull_alone_and_with_one_login_only() {
+    const DOCKER: &str = ".dockerconfigjson";
+    let registry = TestRegistry::builder().login(TestLogin::new("ada", "engine"));
+    let ground = Ground::with_registry("audit-secret", registry, ", pullSecret: site");
+    let client = ground.here.connect().await;
+    let host = ground._registry.host().to_owned();
+    let config = std::fs::read(ground._home.path().join("docker/config.json")).unwrap();
+    let mut config: Value = cluster::objects::serde_json::from_slice(&config).unwrap();
+    config["auths"]["registry.other.example"] = json!({"auth": "YTpi"});
+    let mut secret = Secret {
+        type_: Some("kubernetes.io/dockerconfigjson".into()),
+        data: Some([(DOCKER.to_owned(), ByteString(config.to_string().into_bytes()))].into()),
+        ..Secret::default()
+    };
+    secret.metadata.name = Some("site".into());
+    client.create_object(ObjectScope::Namespace(ground.name()), &secret).await.unwrap();
+    let there = ObjectScope::Namespace("gantry-audit");
+    let lent = async || client.get_object::<Secret>(there, "site").await.unwrap();
+
+    let mut running = ground.gantry.start(ground.audit(&["--soak", "2s"]));
+    let started = Instant::now();
+    let mut seen = None;
+    while running.is_running() && seen.is_none() {
+        assert!(started.elapsed() < TIMEOUT, "{}", running.printed_text());
+        seen = lent().await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let copy = seen.unwrap_or_else(|| panic!("it was not lent: {}", running.printed_text()));
+    let held = copy.data.unwrap()[DOCKER].0.clone();
+    let held: Value = cluster::objects::serde_json::from_slice(&held).unwrap();
+    let hosts: Vec<&String> = held["auths"].as_object().unwrap().keys().collect();
+    assert_eq!(hosts, [&host]);
+    // Should this audit be killed now, its owner goes, and the copy with it.
+    assert_eq!(copy.metadata.owner_references.unwrap()[0].kind, "Job");
+    waits(|| running.printed_text().contains("listening for"), "it soaks").await;
+    assert!(lent().await.is_none(), "it is there while the audit listens");
+    let printed = tokio::task::spawn_blocking(move || (running.printed_text(), running.wait()));
+    let (printed, code) = printed.await.unwrap();
+    assert_eq!(code, Some(0), "{printed}");
+    assert_eq!(left(&client).await.1, [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

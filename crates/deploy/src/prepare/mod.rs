@@ -43,4 +43,4 @@ pub use post_renderer::{PostRenderCommand, write_plugin_files};
 pub use prepared::{PreparedRelease, sort_by_install_order};
 pub use preparer::{LeftoverWorkaround, ReleasePreparer, UnwiredPolicy};
 pub use refusal::ReleaseRefusal;
-pub use selection::{SelectedRelease, list_release_namespaces, select_releases};
+pub use selection::{SelectedRelease, choose_namespace, list_release_namespaces, select_releases};

@@ -3,20 +3,19 @@
 
 use std::path::Path;
 
+use cluster::Cluster;
 use types::input::{Input, InputChart};
 use types::lock::{Lock, LockedChart};
 
 use crate::{Error, Result};
-
-/// The namespace of a chart without one, the same as helm's.
-const DEFAULT: &str = "default";
 
 /// A chart of gantry.yaml that was selected to be deployed.
 #[derive(Debug, Clone)]
 pub struct SelectedRelease {
     /// Its index in gantry.yaml, from 0.
     pub number: usize,
-    /// Its entry in gantry.yaml, with the release's name and namespace filled in.
+    /// Its entry in gantry.yaml, with the release's name filled in, and its namespace by
+    /// [`Self::for_cluster`].
     pub chart: InputChart,
     /// Its entry in the lock.
     pub locked: LockedChart,
@@ -27,6 +26,20 @@ impl SelectedRelease {
     pub fn name(&self) -> &str {
         &self.locked.release
     }
+
+    /// The release with the namespace that it has in this cluster.
+    #[must_use]
+    pub fn for_cluster(&self, cluster: &Cluster) -> Self {
+        let namespace = choose_namespace(self.chart.namespace.as_deref(), cluster);
+        let chart = InputChart { namespace: Some(namespace), ..self.chart.clone() };
+        Self { chart, ..self.clone() }
+    }
+}
+
+/// The namespace of a release: the one that gantry.yaml names, else that of the kubeconfig's context, as
+/// for kubectl and helm.
+pub fn choose_namespace(named: Option<&str>, cluster: &Cluster) -> String {
+    named.unwrap_or_else(|| cluster.namespace()).to_owned()
 }
 
 /// Selects the charts of gantry.yaml by release name, all of them if no name is given. Checks that each
@@ -41,12 +54,7 @@ pub fn select_releases(
     for (number, chart) in input.charts.iter().enumerate() {
         let locked = find_locked_chart(chart, lock)
             .ok_or_else(|| Error::NotLocked { chart: chart.source.locked_name().0 })?;
-        let namespace = chart.namespace.clone().unwrap_or_else(|| DEFAULT.to_owned());
-        let chart = InputChart {
-            release: Some(locked.release.clone()),
-            namespace: Some(namespace),
-            ..chart.clone()
-        };
+        let chart = InputChart { release: Some(locked.release.clone()), ..chart.clone() };
         all.push(SelectedRelease { number, chart, locked: locked.clone() });
     }
     // All charts are matched with the lock first, the selected ones afterwards: a stale lock must not pass
@@ -65,16 +73,16 @@ pub fn select_releases(
     Ok(all)
 }
 
-/// The releases of an input as pairs of name and namespace, in the order of installation.
-pub fn list_release_namespaces(input: &Input, lock: &Lock) -> Vec<(String, String)> {
+/// The releases of an input as pairs of name and namespace (`None` where gantry.yaml names none), in the
+/// order of installation.
+pub fn list_release_namespaces(input: &Input, lock: &Lock) -> Vec<(String, Option<String>)> {
     let order = input.install_order(&|_| false);
     order.iter().filter_map(|number| find_release_namespace(&input.charts[*number], lock)).collect()
 }
 
-fn find_release_namespace(chart: &InputChart, lock: &Lock) -> Option<(String, String)> {
+fn find_release_namespace(chart: &InputChart, lock: &Lock) -> Option<(String, Option<String>)> {
     let locked = find_locked_chart(chart, lock)?;
-    let namespace = chart.namespace.clone().unwrap_or_else(|| DEFAULT.to_owned());
-    Some((locked.release.clone(), namespace))
+    Some((locked.release.clone(), chart.namespace.clone()))
 }
 
 fn find_locked_chart<'a>(chart: &InputChart, lock: &'a Lock) -> Option<&'a LockedChart> {
@@ -118,6 +126,31 @@ mod tests {
         Lock::parse("gantry.lock", &text).unwrap()
     }
 
+    /// A kubeconfig whose context has a namespace; nothing is asked of the server.
+    const KUBECONFIG: &str = "\
+apiVersion: v1
+kind: Config
+clusters: [{name: site, cluster: {server: 'http://127.0.0.1:1'}}]
+users: [{name: me, user: {token: t}}]
+contexts: [{name: site, context: {cluster: site, user: me, namespace: team}}]
+current-context: site
+";
+
+    #[tokio::test]
+    async fn a_release_without_a_namespace_goes_where_kubectl_would_go() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), KUBECONFIG).unwrap();
+        let access = cluster::ClusterAccess { kubeconfig: Some(file.path().into()), context: None };
+        let cluster = Cluster::connect(&access).await.unwrap();
+        let input = Input::parse("gantry.yaml", INPUT).unwrap();
+        let all = select_releases(Path::new("."), &input, &read_lock("requested: ^1, "), &[]);
+
+        let namespaces: Vec<Option<String>> =
+            all.unwrap().iter().map(|one| one.for_cluster(&cluster).chart.namespace).collect();
+
+        assert_eq!(namespaces, [Some("shop".to_owned()), Some("team".to_owned())]);
+    }
+
     #[test]
     fn releases_are_selected_by_name_and_have_to_be_locked_as_they_are_written() {
         let input = Input::parse("gantry.yaml", INPUT).unwrap();
@@ -134,7 +167,7 @@ mod tests {
         let stale = select(&read_lock(""), &["web"]).unwrap_err();
 
         assert_eq!(all.iter().map(SelectedRelease::name).collect::<Vec<_>>(), ["web", "db"]);
-        assert_eq!(one[0].chart.namespace.as_deref(), Some("default"));
+        assert_eq!(one[0].chart.namespace, None);
         assert!(matches!(unknown, Error::UnknownRelease { known, .. } if known == "web, db"));
         assert!(matches!(stale, Error::NotLocked { chart } if chart == "oci://r.example/db"));
     }

@@ -8,6 +8,7 @@ use deploy::check::{
     render_locked_chart, require_locked_releases, select_locked_charts,
 };
 use deploy::inference::recognise::InferenceRules;
+use deploy::prepare::choose_namespace;
 use net::Credentials;
 use remote::site_registry::RegistryConnection;
 use serde_json::Value;
@@ -85,7 +86,7 @@ impl CheckInput {
             input.and_then(|input| find_input_chart(input, chart)?.kube_version.clone())
         };
         let releases = self.releases.into_iter().map(|(chart, manifests)| CheckedRelease {
-            namespace: chart.namespace.clone().unwrap_or_else(|| cluster.namespace().to_owned()),
+            namespace: choose_namespace(chart.namespace.as_deref(), &cluster),
             kube_version: kube_version(&chart),
             name: chart.release,
             manifests,
