@@ -9,17 +9,14 @@ use cluster::objects::serde_json::{Value, from_value, json};
 use cluster::{AwaitedPodState, Cluster, ObjectScope, mark_as_own};
 use tokio::time::{Instant, sleep};
 
+use crate::helper_namespace::{NAMESPACE, PART};
 use crate::perimeter::Perimeter;
 use crate::pull_secret_loan::PullSecretLoan;
 use crate::sink::PORT;
 use crate::{Error, Result};
 
-/// The namespace of the helpers.
-pub const NAMESPACE: &str = "gantry-audit";
 /// The name of the sink's pod.
 pub(crate) const SINK: &str = "sink";
-/// The component of Gantry that made the objects, for their labels.
-pub(crate) const PART: &str = "audit";
 /// How long a helper may take to run, with the pull of its image.
 const START: Duration = Duration::from_secs(180);
 /// How long the cluster may take to make the service account of a new namespace.

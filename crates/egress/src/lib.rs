@@ -16,6 +16,7 @@ mod cluster_network;
 mod error;
 mod evidence;
 mod exercise;
+mod helper_namespace;
 mod helpers;
 mod observer;
 mod pull_secret_loan;
@@ -36,7 +37,7 @@ pub use cluster_network::{ClusterNetwork, read_cluster_network};
 pub use error::{Error, Result};
 pub use evidence::{AuditEvidence, ExerciseOutcome, ExerciseResult, Observer};
 pub use exercise::{AuditExercise, find_releases};
-pub use helpers::NAMESPACE;
+pub use helper_namespace::NAMESPACE;
 pub use observer::{
     DnsQuery, ObservationMethod, ObservedProtocol, ObserverMessage, OutgoingPacket,
 };

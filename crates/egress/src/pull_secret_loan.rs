@@ -14,7 +14,7 @@ use deploy::release::PullSecret;
 use tokio::time::{Instant, sleep};
 use types::Reference;
 
-use crate::helpers::{NAMESPACE, PART};
+use crate::helper_namespace::{NAMESPACE, PART};
 use crate::{Error, Result};
 
 /// The Job that owns the copy.

@@ -18,6 +18,7 @@ mod node_pull;
 mod nodes;
 mod page;
 mod pods;
+mod pull_pod;
 mod quantity;
 mod quota;
 mod registry;

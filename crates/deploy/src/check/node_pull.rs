@@ -12,17 +12,16 @@ use std::time::{Duration, Instant};
 use cluster::objects::api::core::v1::{Namespace, Node, Pod, Secret};
 use cluster::{NotReadyCause, NotReadyReason, ObjectScope, explain_pod, mark_as_own};
 use futures::StreamExt as _;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::OnceCell;
 use types::lock::LockedImage;
 use types::own_image;
 
 use super::nodes::{has_platform, is_schedulable, node_name, node_platform};
+use super::pull_pod::{PART, PullProgress, RESOLVED, build_pull_pod, read_pull_progress};
 use super::registry::skip_without_site;
 use super::{CheckFinding, CheckName, CheckSubject, FindingState, SiteRegistry};
 
-/// The value of the label `gantry.dev/part` on these pods.
-const PART: &str = "check";
 /// The most pods at the same time, so that not all nodes pull from the registry at once.
 const AT_ONCE: usize = 8;
 /// The most nodes that are checked; in larger clusters the nodes are set up alike.
@@ -37,10 +36,6 @@ const FIRST_RETRY: Duration = Duration::from_secs(25);
 const NO_SECRET: &str = "FailedToRetrieveImagePullSecret";
 /// The interval at which a pod is looked at.
 const PERIOD: Duration = Duration::from_millis(400);
-/// A name that the DNS of every cluster knows: the Service of the API server.
-const RESOLVED: &str = "kubernetes.default";
-/// A program that no image has, named so that its error message explains itself.
-const NO_PROGRAM: &str = "/gantry-checks-the-pull-alone";
 
 /// The findings of both checks, which share their pods. The check that comes first starts them, and
 /// the other waits for the same result.
@@ -237,7 +232,13 @@ async fn check_node(
         }
     };
     let pod_name = format!("{}-{index}", process_pod_prefix());
-    let pod = match build_pull_pod(&pod_name, &node_name, &target, is_gantry, place) {
+    let pod = match build_pull_pod(
+        &pod_name,
+        &node_name,
+        &target,
+        is_gantry,
+        place.pull_secret.as_deref(),
+    ) {
         Ok(pod) => pod,
         Err(cause) => {
             let finding = CheckFinding::failed(CheckName::NodePull, node_name, what);
@@ -267,64 +268,6 @@ fn choose_image<'a>(images: &'a [LockedImage], node: &Node) -> Option<(&'a Locke
         blobs.map(|blob| blob.size).sum()
     };
     fitting().min_by_key(size).map(|image| (image, false))
-}
-
-/// Builds a pod that any cluster accepts: restricted pod security, no fixed user (as OpenShift
-/// demands), no token, few resources.
-fn build_pull_pod(
-    pod: &str,
-    node: &str,
-    image: &str,
-    is_gantry: bool,
-    place: &PullPodNamespace,
-) -> Result<Pod, String> {
-    let mut container = json!({
-        "name": "pull",
-        "image": image,
-        "imagePullPolicy": "Always",
-        "securityContext": {
-            "allowPrivilegeEscalation": false,
-            "readOnlyRootFilesystem": true,
-            "capabilities": {"drop": ["ALL"]},
-        },
-        "resources": {
-            "requests": {"cpu": "10m", "memory": "32Mi"},
-            "limits": {"cpu": "500m", "memory": "64Mi"},
-        },
-    });
-    match is_gantry {
-        true => container["args"] = json!(["resolve", RESOLVED, "--output", "json"]),
-        false => container["command"] = json!([NO_PROGRAM]),
-    }
-    let secrets: Vec<Value> = place.pull_secret.iter().map(|name| json!({"name": name})).collect();
-    let manifest = json!({
-        "metadata": {"name": pod},
-        "spec": {
-            "restartPolicy": "Never",
-            // Kubernetes ends the pod should Gantry be killed before it can remove it.
-            "activeDeadlineSeconds": 600,
-            "terminationGracePeriodSeconds": 0,
-            "automountServiceAccountToken": false,
-            "enableServiceLinks": false,
-            "securityContext": {
-                "runAsNonRoot": true,
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
-            // Not `nodeName`, which bypasses the scheduler and with it the checks of capacity.
-            // Tolerates everything, as tainted nodes pull images, too.
-            "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
-                "nodeSelectorTerms": [{"matchFields": [
-                    {"key": "metadata.name", "operator": "In", "values": [node]}
-                ]}]
-            }}},
-            "tolerations": [{"operator": "Exists"}],
-            "imagePullSecrets": secrets,
-            "containers": [container],
-        },
-    });
-    let mut made: Pod = serde_json::from_value(manifest).map_err(|cause| cause.to_string())?;
-    mark_as_own(&mut made.metadata, PART);
-    Ok(made)
 }
 
 /// Starts the pod and waits until the pull has succeeded or failed.
@@ -415,44 +358,6 @@ async fn watch_pull(
     }
 }
 
-/// How far the pull of an image is.
-enum PullProgress {
-    Waiting,
-    Done,
-    Failed(String),
-}
-
-/// Reads from the status of the pod how far the pull is. Any state that comes after the pull proves
-/// it.
-fn read_pull_progress(pod: &Pod) -> PullProgress {
-    let statuses = pod.status.as_ref().and_then(|status| status.container_statuses.as_ref());
-    let Some(status) = statuses.and_then(|all| all.first()) else { return PullProgress::Waiting };
-    let state = status.state.as_ref();
-    if !status.image_id.is_empty()
-        || state.is_some_and(|state| state.running.is_some() || state.terminated.is_some())
-    {
-        return PullProgress::Done;
-    }
-    let waiting = state.and_then(|state| state.waiting.as_ref());
-    let message = waiting.and_then(|waiting| waiting.message.clone()).unwrap_or_default();
-    match waiting.and_then(|waiting| waiting.reason.as_deref()) {
-        // Reported at once, without waiting for the retries of the kubelet: the reasons that pass
-        // by themselves are rare, and the check can be repeated.
-        Some("ErrImagePull" | "ImagePullBackOff" | "RegistryUnavailable" | "InvalidImageName") => {
-            PullProgress::Failed(message)
-        }
-        // The container was created, or its creation failed: the image was there before.
-        Some(
-            "CreateContainerError"
-            | "CreateContainerConfigError"
-            | "RunContainerError"
-            | "StartError"
-            | "CrashLoopBackOff",
-        ) => PullProgress::Done,
-        _ => PullProgress::Waiting,
-    }
-}
-
 /// Reads from the log of the pod what it resolved.
 async fn check_name_resolution(
     subject: &CheckSubject,
@@ -500,36 +405,4 @@ async fn check_name_resolution(
         );
     }
     CheckFinding::ok(CheckName::Dns, node, what, format!("it resolves to {}", addresses.join(", ")))
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    fn pod_with(state: &Value, image_id: &str) -> Pod {
-        serde_json::from_value(json!({"status": {"containerStatuses": [{
-            "name": "pull", "image": "i", "imageID": image_id, "ready": false, "restartCount": 0,
-            "state": state}]}}))
-        .unwrap()
-    }
-
-    #[test]
-    fn whatever_comes_after_the_pull_proves_it() {
-        let waiting = |reason: &str| json!({"waiting": {"reason": reason, "message": "m"}});
-        for (state, is_done) in [
-            (waiting("CreateContainerConfigError"), true),
-            (waiting("RunContainerError"), true),
-            (json!({"terminated": {"exitCode": 128}}), true),
-            (waiting("ContainerCreating"), false),
-        ] {
-            assert_eq!(
-                matches!(read_pull_progress(&pod_with(&state, "")), PullProgress::Done),
-                is_done,
-                "{state}"
-            );
-        }
-        let failed = read_pull_progress(&pod_with(&waiting("ErrImagePull"), ""));
-        assert!(matches!(failed, PullProgress::Failed(message) if message == "m"));
-    }
 }

@@ -49,8 +49,10 @@ fn model_without_revision(name: &str) -> &str {
 
 /// When a revision was written: the time of its record.
 fn put_time(root: &Path, record: &ModelRecord) -> SystemTime {
-    let file = fs::metadata(root.join(record.path())).and_then(|metadata| metadata.modified());
-    file.unwrap_or(SystemTime::UNIX_EPOCH)
+    let time = |path: PathBuf| -> std::io::Result<SystemTime> {
+        fs::metadata(root.join(path))?.modified()
+    };
+    record.paths().into_iter().find_map(|path| time(path).ok()).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 /// Removes one revision; `others` are the records of all that stay. No link is followed: whoever may
@@ -87,7 +89,7 @@ fn remove_revision(root: &Path, record: &ModelRecord, others: &[ModelRecord]) ->
     for path in folders.iter().rev() {
         let _ = folder.remove_empty_folder(path);
     }
-    remove_if_present(&folder, &record.path())
+    record.remove_record(root)
 }
 
 /// The files that symbolic links of other snapshots of the same model point to, whoever made the links:

@@ -99,6 +99,8 @@ impl ModelRecord {
             }
         }
         records.sort_by(|a, b| a.name.cmp(&b.name));
+        // After a kill between writing a record and removing the one with the old file name.
+        records.dedup_by(|a, b| a.name == b.name);
         Ok(records)
     }
 
@@ -125,7 +127,7 @@ impl ModelRecord {
         self.write_record(place)?;
         for mut other in others {
             if self.replaces(&other) {
-                place.remove_file(&other.path())?;
+                other.remove_record(place)?;
                 continue;
             }
             let before = other.files.len();
@@ -146,10 +148,34 @@ impl ModelRecord {
             reason: cause.into(),
         })?;
         text.push('\n');
-        place.write_file(&path, text.as_bytes())
+        place.write_file(&path, text.as_bytes())?;
+        match self.paths() {
+            [new, old] if new != old => self.remove_record_at(place, &old),
+            _ => Ok(()),
+        }
     }
 
-    pub(super) fn path(&self) -> PathBuf {
+    /// Removes the record. The old file name may also be that of another model, whose record stays.
+    pub(super) fn remove_record<P: ModelStorage + ?Sized>(&self, place: &P) -> Result<()> {
+        for path in self.paths() {
+            self.remove_record_at(place, &path)?;
+        }
+        Ok(())
+    }
+
+    fn remove_record_at<P: ModelStorage + ?Sized>(&self, place: &P, path: &Path) -> Result<()> {
+        match Self::read_record(place, path)? {
+            Some(record) if record.name == self.name => place.remove_file(path),
+            _ => Ok(()),
+        }
+    }
+
+    /// Where the record is: the first path, or with an older Gantry the second.
+    pub(super) fn paths(&self) -> [PathBuf; 2] {
+        [self.path(), old_record_path(&self.name)]
+    }
+
+    fn path(&self) -> PathBuf {
         Path::new(OWN).join("models").join(record_file_name(&self.name))
     }
 
@@ -158,9 +184,40 @@ impl ModelRecord {
     }
 }
 
-/// A model's name as the name of a file: `BAAI--bge-m3--<commit>.json`.
+/// A model's name as the name of a file: `BAAI--bge-m3--<commit>.json`. Two names never have the same
+/// file: one that could be taken for another (`a--b` for `a/b`) ends with a hash.
 pub(super) fn record_file_name(name: &str) -> String {
-    format!("{}.json", name.replace(['/', ':', '@'], "--"))
+    let readable = name.replace(SEPARATORS, "--");
+    match is_unambiguous(name) {
+        true => format!("{readable}.json"),
+        false => format!("{readable}~{}.json", sha256(name.as_bytes()).short_hex()),
+    }
+}
+
+/// The file of a record that Gantry 0.1 wrote, whatever the name is.
+fn old_record_path(name: &str) -> PathBuf {
+    Path::new(OWN).join("models").join(format!("{}.json", name.replace(SEPARATORS, "--")))
+}
+
+/// What separates the parts of a model's name.
+const SEPARATORS: [char; 3] = ['/', ':', '@'];
+
+/// Whether a name can be told from its file name: `org/name@<commit>` of the Hub, or `host/path:tag` of
+/// Ollama with a tag that looks like no commit, of parts without hyphens at their ends.
+fn is_unambiguous(name: &str) -> bool {
+    let is_commit =
+        |text: &str| text.len() == 40 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let (path, last) = match name.rsplit_once('@').filter(|(_, commit)| is_commit(commit)) {
+        Some(parts) => parts,
+        None => match name.rsplit_once(':').filter(|(_, tag)| !is_commit(tag)) {
+            Some(parts) => parts,
+            None => return false,
+        },
+    };
+    path.split('/').chain([last]).all(|part| {
+        let is_separated = part.contains("--") || part.starts_with('-') || part.ends_with('-');
+        !part.is_empty() && !is_separated && !part.contains(SEPARATORS) && !part.contains('~')
+    })
 }
 
 #[cfg(test)]
@@ -296,6 +353,37 @@ mod tests {
         }
     }
 
+    #[test]
+    fn usual_names_have_plain_files_and_others_a_hash() {
+        let commit = "a".repeat(40);
+        let plain = |name: &str| {
+            record_file_name(name) == format!("{}.json", name.replace(SEPARATORS, "--"))
+        };
+        assert!(plain(&format!("BAAI/bge-m3@{commit}")));
+        assert!(plain("registry.ollama.ai/library/qwen2.5:3b"));
+        for name in ["a--b@", "a/b", "o/n@1", "a-/b:c", "r:5000/a:b"] {
+            assert!(!plain(name), "{name}");
+        }
+        assert!(!plain(&format!("a--b@{commit}")) && !plain(&format!("a/b:{commit}")));
+    }
+
+    #[test]
+    fn a_record_with_an_old_file_name_is_read_and_replaced() {
+        let root = make_root();
+        let (mine, theirs) = (make_record("a--b@1", &[("x", b"x")]), make_record("a/b@1", &[]));
+        let old = root.path().join(old_record_path(&mine.name));
+        fs::create_dir_all(old.parent().unwrap()).unwrap();
+        fs::write(&old, serde_json::to_vec(&mine).unwrap()).unwrap();
+        assert_eq!(ModelRecord::read_all(root.path()).unwrap(), [mine.clone()]);
+
+        theirs.write_superseding(root.path()).unwrap();
+        assert!(old.exists(), "it is another model's");
+        mine.write_superseding(root.path()).unwrap();
+
+        assert!(!old.exists());
+        assert_eq!(ModelRecord::read_all(root.path()).unwrap(), [mine, theirs]);
+    }
+
     proptest! {
         #[test]
         fn a_record_reads_back_as_it_was_written(
@@ -315,6 +403,15 @@ mod tests {
             };
             let text = serde_json::to_vec_pretty(&record).unwrap();
             prop_assert_eq!(serde_json::from_slice::<ModelRecord>(&text).unwrap(), record);
+        }
+
+        #[test]
+        fn two_names_never_have_the_same_file(
+            names in proptest::collection::btree_set("(a|-|b|[0-9a-f]{40}|/|:|@|~){1,6}", 2)
+        ) {
+            let files: std::collections::BTreeSet<String> =
+                names.iter().map(|name| record_file_name(name)).collect();
+            prop_assert_eq!(files.len(), names.len());
         }
 
         #[test]

@@ -5,6 +5,7 @@
 use serde_json::{Value, json};
 use types::pod_kinds::CONTAINER_LISTS;
 
+use super::labels::object_labels;
 use super::router;
 
 /// The label of a guarded namespace.
@@ -50,7 +51,7 @@ impl WebhookConfiguration<'_> {
         json!({
             "apiVersion": "admissionregistration.k8s.io/v1",
             "kind": "MutatingWebhookConfiguration",
-            "metadata": {"name": self.name, "labels": super::manifests::object_labels(self.name)},
+            "metadata": {"name": self.name, "labels": object_labels(self.name)},
             "webhooks": [
                 self.webhook_entry(ENFORCE, router::ENFORCE, "Fail"),
                 self.webhook_entry(MOVE, router::MOVE, "Ignore"),

@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::manifests::object_labels;
+use super::labels::object_labels;
 
 /// The fields of a webhook that stay as they were: all but `clientConfig.caBundle`. The name says
 /// which one is compared.

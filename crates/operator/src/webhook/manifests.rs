@@ -13,6 +13,7 @@ use types::{own_image, yaml};
 use super::configuration::{WebhookAddress, WebhookConfiguration};
 use super::configuration_guard::build_guard_manifests;
 use super::images::{ImageDecision, ImagePinning, WebhookImages};
+use super::labels::object_labels;
 use super::shortened_locks;
 use crate::{Error, Result};
 
@@ -323,15 +324,6 @@ impl WebhookDeployment<'_> {
         }
         object
     }
-}
-
-/// The labels of all objects of the webhook.
-pub(super) fn object_labels(name: &str) -> Value {
-    json!({
-        "app.kubernetes.io/name": name,
-        "app.kubernetes.io/managed-by": "gantry",
-        "gantry.dev/part": "webhook",
-    })
 }
 
 fn pod_selector(name: &str) -> Value {

@@ -15,6 +15,7 @@ mod configuration;
 mod configuration_guard;
 mod files;
 mod images;
+mod labels;
 mod metrics;
 mod review;
 mod router;

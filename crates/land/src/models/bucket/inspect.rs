@@ -130,32 +130,16 @@ fn is_recorded_folder(folder: &ModelFolder, records: &[ModelRecord]) -> bool {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::sync::Arc;
-
     use bytes::Bytes;
     use object_store::ObjectStoreExt as _;
     use object_store::PutPayload;
-    use object_store::memory::InMemory;
     use store::hash::sha256;
     use store::progress::SilentProgress;
-    use tokio::runtime::Runtime;
-    use types::destination;
     use types::site::ModelLayout;
 
+    use super::super::test_bucket::make_bucket;
     use super::*;
     use crate::models::record::RecordedFile;
-
-    fn make_bucket() -> (ModelBucket, Runtime) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let cloud = destination::BucketProtocol::S3;
-        let address = destination::Bucket { cloud, name: "b".into(), prefix: "p".into() };
-        let bucket = ModelBucket {
-            server: Arc::new(InMemory::new()),
-            address: Arc::new(address),
-            runtime: runtime.handle().clone(),
-        };
-        (bucket, runtime)
-    }
 
     fn make_content(bytes: &[u8]) -> FileContent {
         FileContent { digest: sha256(bytes), size: bytes.len() as u64 }

@@ -295,28 +295,12 @@ impl StagedUpload {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::sync::Arc;
-
     use object_store::PutPayload;
-    use object_store::memory::InMemory;
     use proptest::prelude::*;
     use store::hash::sha256;
-    use tokio::runtime::Runtime;
-    use types::destination;
 
+    use super::super::test_bucket::make_bucket;
     use super::*;
-
-    fn make_bucket() -> (ModelBucket, Runtime) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let cloud = destination::BucketProtocol::S3;
-        let address = destination::Bucket { cloud, name: "b".into(), prefix: "p".into() };
-        let bucket = ModelBucket {
-            server: Arc::new(InMemory::new()),
-            address: Arc::new(address),
-            runtime: runtime.handle().clone(),
-        };
-        (bucket, runtime)
-    }
 
     fn make_files(content: &[u8]) -> Vec<(PathBuf, FileContent)> {
         vec![("x".into(), FileContent { digest: sha256(content), size: content.len() as u64 })]

@@ -24,6 +24,8 @@ mod model_bucket;
 mod part_size;
 mod push;
 mod stage;
+#[cfg(test)]
+mod test_bucket;
 
 pub use connect::{BucketAccess, PlainHttpPolicy};
 pub use model_bucket::ModelBucket;
