@@ -1,5 +1,5 @@
 # The two commands of the README, and what developers run between them.
-.PHONY: demo test test-cluster test-fast test-stress build setup lint bench book cluster-up cluster-down
+.PHONY: demo test test-cluster test-fast test-hard test-stress build setup lint bench book cluster-up cluster-down
 
 # Sets up what it needs, builds, runs the main job on the embedded default. The build is that of the
 # tests: a fraction of the time that `make build` takes, and nothing is compiled again for `make test`.
@@ -24,6 +24,11 @@ test-cluster:
 test-fast:
 	dev/setup test
 	dev/run-tests fast
+
+# Each command that moves content is killed 50 times and must go on where it was: before a release.
+test-hard:
+	dev/setup test
+	dev/test-hard
 
 # All tests ten times beside four busy processes, as on a slow machine (root): before a release. Not in
 # CI, it takes hours. `make test-stress ROUNDS=3 TESTS=fast` is a part of it, see dev/test-stress.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use store::Source;
+use store::confined::ConfinedFolder;
 use store::progress::{Progress, SilentProgress};
 
 use crate::blob_reader::{self, ChunkReceiver, PackInterruption};
@@ -216,7 +217,7 @@ fn write_bundle_file(
 ) -> Result<blake3::Hash, PackInterruption> {
     let part = part_path(path);
     let failed = |cause| disk_space::write_error(&part, volume.size, cause);
-    let file = File::create(&part).map_err(failed)?;
+    let file = create_part_file(&part).map_err(failed)?;
     let written = disk_space::preallocate_file(&file, volume.size)
         .map_err(failed)
         .map_err(PackInterruption::from)
@@ -239,7 +240,9 @@ fn write_bundle_file(
 
 fn write_manifest(path: &Path, manifest: &BundleManifest) -> Result<()> {
     let part = part_path(path);
-    fs::write(&part, manifest.encode()?)
+    let text = manifest.encode()?;
+    create_part_file(&part)
+        .and_then(|mut file| file.write_all(&text))
         .and_then(|()| fs::rename(&part, path))
         .map_err(|cause| disk_space::write_error(path, 0, cause))
 }
@@ -266,6 +269,18 @@ fn lock_folder(folder: &Path) -> Result<Option<File>> {
 fn part_path(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.part"))
+}
+
+/// Creates an unfinished file anew. Others may write to a disk that is carried around: a link of that
+/// name is removed, not written through.
+fn create_part_file(part: &Path) -> std::io::Result<File> {
+    match fs::remove_file(part) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let (folder, name) = (part.parent().unwrap_or(Path::new("")), part.file_name());
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    ConfinedFolder::new(folder).create_new_file(name.unwrap_or_default())
 }
 
 /// Removes unfinished files that a killed run left, before the free space is compared.

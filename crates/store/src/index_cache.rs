@@ -25,24 +25,28 @@ struct CachedIndex {
 }
 
 impl IndexCache {
-    /// The index of the file with this stamp.
-    pub(crate) fn find_index(&self, stamp: &FileStamp) -> Option<Arc<LayoutIndex>> {
-        let cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        cached
-            .as_ref()
-            .filter(|cached| cached.stamp == *stamp)
-            .map(|cached| Arc::clone(&cached.index))
-    }
-
-    /// Keeps what was read from the file that has this metadata.
-    pub(crate) fn keep_index(&self, metadata: &Metadata, index: &Arc<LayoutIndex>) {
+    /// The index of the file with this metadata; `read` reads it where it is not the one that was read
+    /// last, and returns it with the metadata of the file that it read. Whoever asks meanwhile waits:
+    /// a load asks from many threads at once, and reading once is enough.
+    pub(crate) fn find_or_read<E>(
+        &self,
+        metadata: &Metadata,
+        read: impl FnOnce() -> Result<Option<(Metadata, LayoutIndex)>, E>,
+    ) -> Result<Option<Arc<LayoutIndex>>, E> {
+        let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let stamp = FileStamp::from_metadata(metadata);
+        if let Some(found) = cached.as_ref().filter(|cached| cached.stamp == stamp) {
+            return Ok(Some(Arc::clone(&found.index)));
+        }
+        *cached = None;
+        let Some((metadata, index)) = read()? else { return Ok(None) };
+        let index = Arc::new(index);
         let age =
             metadata.modified().ok().and_then(|time| SystemTime::now().duration_since(time).ok());
-        let is_settled = age.is_some_and(|age| age > UNSETTLED);
-        let cached = is_settled.then(|| CachedIndex {
-            stamp: FileStamp::from_metadata(metadata),
-            index: Arc::clone(index),
-        });
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = cached;
+        if age.is_some_and(|age| age > UNSETTLED) {
+            let stamp = FileStamp::from_metadata(&metadata);
+            *cached = Some(CachedIndex { stamp, index: Arc::clone(&index) });
+        }
+        Ok(Some(index))
     }
 }

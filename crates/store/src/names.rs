@@ -7,7 +7,7 @@ use std::time::Instant;
 use types::{Digest, Reference, Root};
 
 use crate::layout::{self, LayoutIndex};
-use crate::{Error, FileStamp, Result, Store, find_closure};
+use crate::{Error, Result, Store, find_closure};
 
 impl Store {
     /// Gives the roots their names; another root that had the name loses it. All of them become visible
@@ -57,26 +57,23 @@ impl Store {
 impl Store {
     pub(crate) fn read_index(&self) -> Result<Arc<LayoutIndex>> {
         // A layout without an index is empty: its creation was interrupted.
-        let empty = || Ok(Arc::new(LayoutIndex::empty()));
-        match self.folder().read_metadata(layout::INDEX) {
-            Ok(metadata) => {
-                if let Some(index) =
-                    self.index_cache().find_index(&FileStamp::from_metadata(&metadata))
-                {
-                    return Ok(index);
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return empty(),
+        let empty = || Arc::new(LayoutIndex::empty());
+        let metadata = match self.folder().read_metadata(layout::INDEX) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(empty()),
             Err(cause) => return Err(self.read_error(layout::INDEX, cause)),
-        }
-        let Some((file, bytes)) = self.read_document(layout::INDEX, layout::MAX_INDEX)? else {
-            return empty();
         };
-        let name = self.path().join(layout::INDEX).display().to_string();
-        let index = Arc::new(LayoutIndex::parse(&name, &bytes)?);
-        let metadata = file.metadata().map_err(|cause| self.read_error(layout::INDEX, cause))?;
-        self.index_cache().keep_index(&metadata, &index);
-        Ok(index)
+        let index = self.index_cache().find_or_read(&metadata, || {
+            let Some((file, bytes)) = self.read_document(layout::INDEX, layout::MAX_INDEX)? else {
+                return Ok(None);
+            };
+            let name = self.path().join(layout::INDEX).display().to_string();
+            let index = LayoutIndex::parse(&name, &bytes)?;
+            let metadata =
+                file.metadata().map_err(|cause| self.read_error(layout::INDEX, cause))?;
+            Ok::<_, Error>(Some((metadata, index)))
+        })?;
+        Ok(index.unwrap_or_else(empty))
     }
 
     /// Changes `index.json` in one step, with an exclusive lock among all processes.

@@ -220,6 +220,23 @@ fn volumes_of_an_earlier_plan_are_replaced_and_removed() {
 }
 
 #[test]
+fn a_link_under_the_name_of_an_unfinished_file_is_not_written_through() {
+    let world = World::new();
+    world.pack(SMALL);
+    let secret = world.out().join("secret");
+    fs::write(&secret, "kept").unwrap();
+    for path in world.paths() {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        std::os::unix::fs::symlink(&secret, path.with_file_name(format!(".{name}.part"))).unwrap();
+        fs::remove_file(path).unwrap();
+    }
+
+    world.pack(SMALL);
+
+    assert_eq!(fs::read_to_string(&secret).unwrap(), "kept");
+}
+
+#[test]
 fn a_damaged_blob_of_the_store_is_named_and_no_volume_with_its_end_is_finished() {
     let world = World::new();
     let (large, size) =

@@ -4,14 +4,17 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use store::Store;
 use store::progress::Progress;
 use types::descriptor::PlatformObject;
+use types::json::{MAX_JSON_NODES, parse_json};
 use types::{Descriptor, Digest, Index, Manifest, Reference, Root, annotation, lock, media_type};
 
 use super::archive::ImageArchive;
 use super::imported_image::{self, ImageSelection, ImportedImage, MAX_CONFIG, is_named};
+use super::layout_images::{self, LayoutImages};
 use crate::lock_manifest::to_lock_manifest;
 use crate::{Error, Result};
 
@@ -99,9 +102,11 @@ impl ImageLayout {
     /// Finds the image's entry in `index.json`: by its full name, by the annotations of skopeo and
     /// hauler, by its tag alone (tools that write no name), or the only entry.
     fn find_image(&self, wanted: &Reference) -> Result<Descriptor> {
-        let mut entries = self.read_index()?.manifests;
-        // `index.json` may list other things than manifests and indexes.
-        entries.retain(Descriptor::is_manifest);
+        let images = self.read_index()?;
+        if let Some(found) = images.find_exact(wanted) {
+            return Ok(found.clone());
+        }
+        let entries = images.entries();
         let by_name = |entry: &Descriptor| match (Root::from_descriptor(entry), wanted.digest()) {
             (_, Some(digest)) => entry.digest == *digest,
             (Some(root), None) => is_named(&root.name, wanted),
@@ -115,7 +120,7 @@ impl ImageLayout {
             return Ok(found.clone());
         }
         let tagged: Vec<&Descriptor> = entries.iter().filter(|entry| by_tag(entry)).collect();
-        match (tagged.as_slice(), entries.as_slice()) {
+        match (tagged.as_slice(), entries) {
             ([only], _) => Ok((*only).clone()),
             (_, [only]) => Ok(only.clone()),
             _ => {
@@ -125,15 +130,29 @@ impl ImageLayout {
         }
     }
 
-    fn read_index(&self) -> Result<Index> {
-        let bytes = match &self.blobs {
-            LayoutBlobs::Folder(path) => read_file(&path.join("index.json"), MAX_INDEX)?,
-            LayoutBlobs::Archive(archive) => {
-                archive.read_document("index.json", MAX_INDEX)?.unwrap_or_default()
+    fn read_index(&self) -> Result<Arc<LayoutImages>> {
+        match &self.blobs {
+            LayoutBlobs::Folder(folder) => {
+                let path = folder.join("index.json");
+                let what = path.display().to_string();
+                let unreadable = |cause| Error::Read { what: what.clone(), cause };
+                let metadata = std::fs::metadata(&path).map_err(unreadable)?;
+                if let Some(images) = layout_images::find_parsed(&path, &metadata) {
+                    return Ok(images);
+                }
+                let images = self.parse_index(&read_file(&path, MAX_INDEX)?)?;
+                layout_images::keep_parsed(&path, &metadata, &images);
+                Ok(images)
             }
-        };
-        serde_json::from_slice(&bytes)
-            .map_err(|error| Error::invalid_document(format!("index.json of {}", self.name), error))
+            LayoutBlobs::Archive(archive) => self
+                .parse_index(&archive.read_document("index.json", MAX_INDEX)?.unwrap_or_default()),
+        }
+    }
+
+    fn parse_index(&self, bytes: &[u8]) -> Result<Arc<LayoutImages>> {
+        let name = format!("index.json of {}", self.name);
+        let index: Index = parse_json(&name, "an OCI index", bytes, MAX_JSON_NODES)?;
+        Ok(Arc::new(LayoutImages::new(index)))
     }
 
     /// Reads a manifest; its bytes are checked against its digest.

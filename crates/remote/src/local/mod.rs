@@ -12,6 +12,7 @@ mod image;
 mod image_fs;
 mod imported_image;
 mod layout;
+mod layout_images;
 mod lfs;
 mod linked_folder;
 mod ollama;

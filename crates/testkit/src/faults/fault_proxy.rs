@@ -71,6 +71,12 @@ impl FaultProxy {
         requests.iter().filter(|request| request.path.contains(part)).map(|one| one.sent).sum()
     }
 
+    /// Bytes of request bodies that came in for paths that contain `part`.
+    pub fn received_bytes(&self, part: &str) -> u64 {
+        let requests = self.requests();
+        requests.iter().filter(|r| r.path.contains(part)).map(|request| request.received).sum()
+    }
+
     /// Forgets all requests so far.
     pub fn forget_requests(&self) {
         self.state.requests().clear();

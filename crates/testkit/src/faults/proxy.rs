@@ -79,7 +79,7 @@ async fn answer_request(
     }
 
     let method = request.method().clone();
-    let response = match forward_request(request, &state.upstream, &path, &client).await {
+    let response = match forward_request(request, &state, number, &path, &client).await {
         Ok(response) => response,
         Err(error) => return Ok(text_response(StatusCode::BAD_GATEWAY, &error.to_string())),
     };
@@ -106,11 +106,19 @@ async fn answer_request(
 
 async fn forward_request(
     request: http::Request<Incoming>,
-    upstream: &str,
+    state: &Arc<FaultProxyState>,
+    number: usize,
     path: &str,
     client: &reqwest::Client,
 ) -> reqwest::Result<reqwest::Response> {
     let (parts, body) = request.into_parts();
+    let upstream = &state.upstream;
+    let counted = Arc::clone(state);
+    let body = body.map_frame(move |frame| {
+        let length = frame.data_ref().map_or(0, Bytes::len) as u64;
+        update_request(&counted, number, |request| request.received += length);
+        frame
+    });
     client
         .request(parts.method, format!("{upstream}{path}"))
         // With the client's `Host`, so that addresses that the server makes lead through here.
@@ -248,6 +256,7 @@ fn record_request(state: &FaultProxyState, request: &http::Request<Incoming>, pa
         status: None,
         fault: None,
         sent: 0,
+        received: 0,
     });
     requests.len() - 1
 }

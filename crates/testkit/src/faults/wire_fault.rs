@@ -67,6 +67,8 @@ pub struct SeenRequest {
     /// Bytes of the body that went out to the client. When it is killed, some of them (a socket's
     /// buffer, at most) have not reached it.
     pub sent: u64,
+    /// Bytes of the request's body that came from the client.
+    pub received: u64,
 }
 
 impl SeenRequest {

@@ -1,0 +1,80 @@
+//! The images that a layout's `index.json` lists, found by name without looking at each: thousands of
+//! images may come from one layout, and each is asked for by itself.
+
+use std::collections::HashMap;
+use std::fs::Metadata;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use store::FileStamp;
+use types::{Descriptor, Digest, Index, Reference, Root};
+
+/// The index that was parsed last. One: the images of a layout are asked for one after the other.
+static LAST_PARSED: Mutex<Option<ParsedLayout>> = Mutex::new(None);
+
+struct ParsedLayout {
+    path: PathBuf,
+    stamp: FileStamp,
+    images: Arc<LayoutImages>,
+}
+
+/// The manifests and indexes that an `index.json` lists.
+#[derive(Debug)]
+pub(super) struct LayoutImages {
+    entries: Vec<Descriptor>,
+    /// Places in `entries`, the first of each name and tag.
+    by_name: HashMap<(String, Option<String>), usize>,
+    by_digest: HashMap<Digest, usize>,
+}
+
+impl LayoutImages {
+    pub(super) fn new(index: Index) -> Self {
+        // `index.json` may list other things than manifests and indexes.
+        let entries: Vec<Descriptor> =
+            index.manifests.into_iter().filter(Descriptor::is_manifest).collect();
+        let (mut by_name, mut by_digest) = (HashMap::new(), HashMap::new());
+        for (place, entry) in entries.iter().enumerate() {
+            by_digest.entry(entry.digest).or_insert(place);
+            if let Some(root) = Root::from_descriptor(entry) {
+                by_name.entry(name_key(&root.name)).or_insert(place);
+            }
+        }
+        Self { entries, by_name, by_digest }
+    }
+
+    /// All of them.
+    pub(super) fn entries(&self) -> &[Descriptor] {
+        &self.entries
+    }
+
+    /// The entry of a digest, or else of exactly this name and tag.
+    pub(super) fn find_exact(&self, wanted: &Reference) -> Option<&Descriptor> {
+        let place = match wanted.digest() {
+            Some(digest) => self.by_digest.get(digest),
+            None => self.by_name.get(&name_key(wanted)),
+        };
+        place.and_then(|place| self.entries.get(*place))
+    }
+}
+
+/// The images of the `index.json` at `path`, if it is the file that was parsed last.
+pub(super) fn find_parsed(path: &Path, metadata: &Metadata) -> Option<Arc<LayoutImages>> {
+    let last = LAST_PARSED.lock().unwrap_or_else(PoisonError::into_inner);
+    let stamp = FileStamp::from_metadata(metadata);
+    let same = last.as_ref().filter(|last| last.path == path && last.stamp == stamp)?;
+    Some(Arc::clone(&same.images))
+}
+
+/// Keeps the images of the `index.json` at `path` for the next one who asks.
+pub(super) fn keep_parsed(path: &Path, metadata: &Metadata, images: &Arc<LayoutImages>) {
+    let parsed = ParsedLayout {
+        path: path.to_owned(),
+        stamp: FileStamp::from_metadata(metadata),
+        images: Arc::clone(images),
+    };
+    *LAST_PARSED.lock().unwrap_or_else(PoisonError::into_inner) = Some(parsed);
+}
+
+fn name_key(name: &Reference) -> (String, Option<String>) {
+    (name.name(), name.tag().map(str::to_owned))
+}
