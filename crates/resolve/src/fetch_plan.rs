@@ -65,7 +65,8 @@ pub async fn restore_content(world: &ResolveContext, input: &Input, lock: &Lock)
     let again =
         crate::lock_input::lock_input(world, input, Some(lock), &UpgradeSelection::Nothing).await?;
     let (now, then) = (again.roots(), lock.roots());
-    match then.iter().find(|root| !now.contains(root)) {
+    let now: HashMap<&Reference, &Root> = now.iter().map(|root| (&root.name, root)).collect();
+    match then.iter().find(|root| now.get(&root.name) != Some(root)) {
         Some(changed) => Err(Error::Changed { thing: changed.name.to_string() }),
         None => Ok(()),
     }

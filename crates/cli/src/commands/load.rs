@@ -1,7 +1,7 @@
 //! `gantry load`: copies the content of bundle files or a store into the site's registry and model
 //! targets, or into another store.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use store::{Source, Store};
 use types::naming::{NamingRule, RegistryPrefix};
 use types::receipt::{Receipt, ReceiptOmission, ReceiptRoot};
 use types::site::{RegistryTarget, Site, site_folder};
-use types::{ByteSize, Root, lock};
+use types::{ByteSize, Digest, Reference, Root, lock};
 
 use crate::context::CommandContext;
 use crate::environment;
@@ -118,7 +118,7 @@ struct LoadSummaryRow {
     name: String,
     kind: &'static str,
     target: String,
-    digest: types::Digest,
+    digest: Digest,
     /// The digest at the target, if the index had to be rewritten.
     #[serde(skip_serializing_if = "Option::is_none")]
     rewritten: Option<types::Digest>,
@@ -280,14 +280,14 @@ fn load_into_registry(
     let rewritten = push.rewritten_indexes();
     let left_out = push.left_out_manifests();
     print_push_warnings(context, prefix, &push);
-    let new_digest = |root: &Root| {
-        rewritten.iter().find(|rewritten| rewritten.name == root.name).map(|rewritten| rewritten.to)
-    };
+    // By name: a registry may rewrite, or refuse, each of ten thousand.
+    let new_digests: HashMap<String, Digest> =
+        rewritten.iter().map(|rewritten| (rewritten.name.to_string(), rewritten.to)).collect();
+    let left_digests: HashSet<Digest> = left_out.iter().map(|left| left.digest).collect();
     let mut summary = summarize_load(&prefix.to_string(), &report, name_of);
     for row in &mut summary.roots {
-        row.rewritten =
-            rewritten.iter().find(|one| one.name.to_string() == row.name).map(|one| one.to);
-        if left_out.iter().any(|left| left.digest == row.digest) {
+        row.rewritten = new_digests.get(&row.name).copied();
+        if left_digests.contains(&row.digest) {
             row.outcome = "left out";
         }
     }
@@ -299,7 +299,7 @@ fn load_into_registry(
             kind: landed.root.kind,
             digest: landed.root.descriptor.digest,
             target: name_of(&landed.root),
-            rewritten: new_digest(&landed.root),
+            rewritten: new_digests.get(&landed.root.name.to_string()).copied(),
         })
         .collect();
     let blobs = report.blobs.iter().map(lock::Blob::from).collect();
@@ -312,8 +312,9 @@ fn load_into_registry(
 /// Says what the registry holds otherwise than the bundle, and what it could not resume.
 fn print_push_warnings(context: &CommandContext, prefix: &RegistryPrefix, push: &RegistrySink) {
     let left_out = push.left_out_manifests();
+    let left_names: HashSet<&Reference> = left_out.iter().map(|left| &left.name).collect();
     for one in push.rewritten_indexes() {
-        let cause = match left_out.iter().any(|left| left.name == one.name) {
+        let cause = match left_names.contains(&one.name) {
             true => "takes no attestations",
             false => "refuses an index with missing platforms",
         };
@@ -469,7 +470,7 @@ mod tests {
             name: "nginx:1".into(),
             kind: "image",
             target: "site/nginx:1".into(),
-            digest: types::Digest::from_bytes([1; 32]),
+            digest: Digest::from_bytes([1; 32]),
             rewritten: None,
             outcome: "loaded",
             error: error.map(str::to_owned),

@@ -114,7 +114,7 @@ impl RepositoryIndex {
     /// it.
     pub fn parse(url: Url, bytes: &[u8]) -> Result<Self> {
         let document: IndexDocument =
-            yaml::parse_yaml(&format!("index.yaml of {}", redact_url(&url)), bytes)?;
+            yaml::parse_index(&format!("index.yaml of {}", redact_url(&url)), bytes)?;
         let entries =
             document.entries.into_iter().map(|(name, versions)| (name, versions.0)).collect();
         Ok(Self { url, entries })

@@ -124,7 +124,7 @@ pub struct ChartDependency {
 impl ChartMetadata {
     /// Parses a `Chart.yaml` and checks name and version. `what` is the chart's name in errors.
     pub fn parse(what: &str, bytes: &[u8]) -> Result<Self> {
-        let metadata: Self = yaml::parse_yaml(&format!("Chart.yaml of {what}"), bytes)?;
+        let metadata: Self = yaml::parse_metadata(&format!("Chart.yaml of {what}"), bytes)?;
         metadata
             .validate()
             .map_err(|reason| Error::Local { path: what.into(), reason: reason.into() })?;
