@@ -44,8 +44,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Box<dyn Error>> {
     for images in sizes.iter().copied() {
         let folder = tempfile::tempdir_in(fs::canonicalize(FOLDER)?)?;
         measure_size(&gantry, folder.path(), images, &mut samples)?;
+        // After each, so that a run that is stopped has a report of what it did.
+        let measured: Vec<usize> = sizes.iter().copied().filter(|size| *size <= images).collect();
+        report::write_report(&gantry, &machine, &measured, &samples)?;
     }
-    report::write_report(&gantry, &machine, &sizes, &samples)?;
     println!("written: {}", report::PATH);
     Ok(())
 }
