@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use types::Cause;
 
-use super::plan::UnfitModel;
+use super::unfit_model::UnfitModel;
 
 /// An error of writing, listing or verifying models in a folder or a bucket.
 #[derive(Debug, thiserror::Error)]

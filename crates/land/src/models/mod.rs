@@ -27,6 +27,7 @@ mod storage;
 mod target;
 #[cfg(test)]
 mod test_source;
+mod unfit_model;
 mod verify;
 mod write;
 
@@ -36,7 +37,7 @@ pub use error::{Error, Result};
 pub use image::ModelImage;
 pub use model_name::ModelName;
 pub use plan::{
-    FileContent, FolderIdentity, ModelFolder, ModelPlan, ModelSelection, PlannedModels, UnfitModel,
+    FileContent, FolderIdentity, ModelFolder, ModelPlan, ModelSelection, PlannedModels,
     UnfitModelPolicy, plan_models,
 };
 pub use push::{ModelPush, ModelPushReport, PushMode, PushedModel};
@@ -44,5 +45,6 @@ pub use record::{ModelRecord, RecordedFile};
 pub use storage::{FileStat, ModelStorage};
 pub use target::{OpenModelTarget, find_expected_name, resolve_target_paths};
 pub use types::site::CacheFileStyle as Files;
+pub use unfit_model::UnfitModel;
 pub use verify::{DamagedFile, ModelVerifyReport, verify_models};
 pub use write::{ModelPutOutcome, write_models};

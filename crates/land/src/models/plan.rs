@@ -23,6 +23,7 @@ use types::snapshot::{Snapshot, check_model_path};
 use types::{Descriptor, Digest, Manifest, ModelId, Root, RootKind};
 
 use super::model_name::ModelName;
+use super::unfit_model::UnfitModel;
 use super::{Error, Result};
 
 /// Which models of a source are written, and in which layout.
@@ -59,15 +60,6 @@ pub struct PlannedModels {
     pub left_out: Vec<UnfitModel>,
     /// Names that were asked for and that the source does not have.
     pub missing: Vec<String>,
-}
-
-/// A model that the layout of a target cannot hold.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-pub struct UnfitModel {
-    /// Its name.
-    pub name: String,
-    /// Why not, and which layouts can.
-    pub reason: String,
 }
 
 /// A model in its layout: all paths that it will have, relative to the folder or bucket.
