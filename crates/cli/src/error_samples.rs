@@ -292,6 +292,22 @@ fn errors_of_bundles_are_as_reviewed() {
 }
 
 #[test]
+fn errors_of_extracting_are_as_reviewed() {
+    use land::extract::Error as E;
+    let errors = [
+        E::NothingNamed { name: text("ngnix"), near: vec![text("docker.io/library/nginx:1.25")] },
+        E::NothingNamed { name: text("x"), near: vec![] },
+        E::Nothing,
+        E::Exists { paths: vec!["out/nginx-1.25.tar".into()] },
+        E::Exists { paths: (1..8).map(|number| format!("out/{number}.tar").into()).collect() },
+        E::InTheWay { path: "out/BAAI/bge-m3".into(), reason: "it is not a folder" },
+        E::Source(store::Error::DigestMismatch { digest: digest(1), actual: digest(2) }),
+        E::Disk { path: "out".into(), cause: cause() },
+    ];
+    assert_reviewed("extract", convert(errors));
+}
+
+#[test]
 fn errors_of_land_are_as_reviewed() {
     use land::models::Error as E;
     let errors = [

@@ -18,12 +18,13 @@ pub mod hub;
 pub mod local;
 mod lock_manifest;
 pub mod model;
+pub mod name_pattern;
 pub mod oci;
 pub mod ollama;
 pub mod own_image;
 mod receive;
 pub mod scratch;
-mod similar_names;
+pub mod similar_names;
 pub mod site_registry;
 mod tarball;
 

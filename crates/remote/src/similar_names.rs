@@ -7,10 +7,7 @@ const ALIKE: f64 = 0.75;
 const MOST: usize = 5;
 
 /// The known names that look like `name`, the most similar one first. Empty when none does.
-pub(crate) fn find_similar_names<'a>(
-    name: &str,
-    known: impl Iterator<Item = &'a str>,
-) -> Vec<String> {
+pub fn find_similar_names<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Vec<String> {
     let mut near: Vec<(f64, &str)> = known
         .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
         // A name that contains the wanted one is a good guess although the scores differ much

@@ -47,6 +47,13 @@ impl PodmanService {
     pub fn load_image(&self, images: &TestImages, reference: &str) {
         let archive = self.folder.path().join("load.tar");
         save_image(images, reference, &archive);
+        let said = self.load_archive(&archive);
+        assert!(said.contains("Loaded image"), "podman did not take {reference}: {said}");
+        std::fs::remove_file(archive).expect("an archive can be removed");
+    }
+
+    /// Loads an archive as `docker load` does, and returns the engine's answer, which names the image.
+    pub fn load_archive(&self, archive: &Path) -> String {
         let loaded = self.send_request(
             "images/load",
             &[
@@ -58,9 +65,7 @@ impl PodmanService {
                 &archive.display().to_string(),
             ],
         );
-        let said = loaded.unwrap_or_else(|| panic!("podman did not take {reference}"));
-        assert!(said.contains("Loaded image"), "podman did not take {reference}: {said}");
-        std::fs::remove_file(archive).expect("an archive can be removed");
+        loaded.unwrap_or_else(|| panic!("podman did not take {}", archive.display()))
     }
 
     fn send_request(&self, path: &str, arguments: &[&str]) -> Option<String> {

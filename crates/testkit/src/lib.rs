@@ -46,7 +46,7 @@ pub use credentials::TestLogin;
 pub use engine::PodmanService;
 pub use environment::TestEnvironment;
 pub use faults::FaultProxy;
-pub use gantry::Gantry;
+pub use gantry::{CommandOutput, Gantry};
 pub use hub::{MINILM, TestHub, TestHubBuilder};
 pub use images::TestImages;
 pub use network::loopback_only_command;

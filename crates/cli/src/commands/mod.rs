@@ -6,6 +6,7 @@ mod check;
 mod completion;
 mod deploy;
 mod evidence;
+mod extract;
 mod fetch;
 mod image;
 mod images;
@@ -50,6 +51,7 @@ pub(crate) enum GantryCommand {
     Image(image::ImageArgs),
     Verify(verify::VerifyArgs),
     Inspect(inspect::InspectArgs),
+    Extract(extract::ExtractArgs),
     Load(load::LoadArgs),
     Serve(serve::ServeArgs),
     #[command(subcommand)]
@@ -91,6 +93,7 @@ pub(crate) fn run_command(
         GantryCommand::Pack(args) => pack::run(context, &args),
         GantryCommand::Verify(args) => verify::run(context, &args),
         GantryCommand::Inspect(args) => inspect::run(context, &args),
+        GantryCommand::Extract(args) => extract::run(context, &args),
         GantryCommand::Load(args) => load::run(context, &args),
         GantryCommand::Serve(args) => serve::run(context, &args),
         GantryCommand::Relocate(args) => relocate::run(context, &args),

@@ -7,8 +7,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 
 use super::{
-    audit, deploy, evidence, fetch, image, images, inspect, load, lock, models, pack, plan, policy,
-    relocate, resolve, serve, store, undeploy, verify, version, webhook,
+    audit, deploy, evidence, extract, fetch, image, images, inspect, load, lock, models, pack,
+    plan, policy, relocate, resolve, serve, store, undeploy, verify, version, webhook,
 };
 use crate::context::CommandContext;
 use crate::error::{CommandError, Result};
@@ -108,6 +108,7 @@ pub(crate) const ALL: &[PublishedSchema] = &[
     written::<deploy::DeployPreview>("output-deploy-dry-run", "deploy --dry-run"),
     written::<evidence::EvidenceSummary>("output-evidence", "evidence"),
     written::<evidence::EvidenceVerification>("output-evidence-verify", "evidence verify"),
+    written::<extract::ExtractSummary>("output-extract", "extract"),
     written::<fetch::FetchSummary>("output-fetch", "fetch"),
     written::<image::OwnImageSummary>("output-image", "image"),
     written::<images::ImageList>("output-images", "images"),

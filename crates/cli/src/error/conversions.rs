@@ -152,6 +152,31 @@ impl From<land::models::Error> for CommandError {
     }
 }
 
+impl From<land::extract::Error> for CommandError {
+    fn from(error: land::extract::Error) -> Self {
+        use land::extract::Error as E;
+        match error {
+            E::Pattern(error) => error.into(),
+            E::Source(error) => error.into(),
+            error => {
+                let kind = match &error {
+                    E::NothingNamed { .. } | E::Nothing | E::Exists { .. } | E::InTheWay { .. } => {
+                        ErrorKind::Usage
+                    }
+                    _ => ErrorKind::Failed,
+                };
+                let shown = Self::from_error(kind, &error);
+                match &error {
+                    E::NothingNamed { .. } => {
+                        shown.with_hint("list what there is with: gantry inspect BUNDLE")
+                    }
+                    _ => shown,
+                }
+            }
+        }
+    }
+}
+
 impl From<land::claim::Error> for CommandError {
     fn from(error: land::claim::Error) -> Self {
         use land::claim::{Error as E, SeederFailureKind};

@@ -6,6 +6,7 @@ mod carry;
 mod charts;
 mod collect;
 mod evidence;
+mod extract;
 mod fetch;
 mod image;
 mod images;

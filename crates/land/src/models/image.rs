@@ -13,8 +13,7 @@
 //! layer 2: header of org/name/model.safetensors, 2 GB out of the source, padding, end
 //! ```
 //!
-//! A layer is kept as this list of pieces, headers as bytes and files by their digest, and a range of
-//! it is read by reading the pieces that the range touches.
+//! A layer is kept as this list of pieces ([`BlobTar`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
@@ -26,16 +25,17 @@ use serde_json::json;
 use store::hash::{Sha256Hasher, sha256};
 use store::progress::Progress;
 use store::{Source, SourceReader};
+use types::lock::Blob;
 use types::{Descriptor, Digest, Reference, Root, RootKind, media_type};
 
+use super::error::disk_error;
 use super::plan::{FileContent, ModelPlan};
 use super::{Error, Result};
+use crate::blob_tar::{BlobTar, BlobTarBuilder};
 
 /// Files of this size or more are layers of their own. All others share one: docker takes at most 127
 /// layers, and a layer costs a registry several requests.
 const LARGE: u64 = 16 << 20;
-/// Tar's block: headers, and the padding of contents.
-const BLOCK: u64 = 512;
 /// Bytes that are hashed at a time.
 const PIECE: usize = 1 << 20;
 /// Plain tar (OCI Image Spec 1.1, layer.md): weights hardly compress, and plain layers can be read from
@@ -49,30 +49,8 @@ const ARCHITECTURES: [&str; 2] = ["amd64", "arm64"];
 pub struct ModelImage {
     source: Arc<dyn Source>,
     root: Root,
-    layers: BTreeMap<Digest, TarLayer>,
+    layers: BTreeMap<Digest, BlobTar>,
     documents: BTreeMap<Digest, Vec<u8>>,
-}
-
-/// A layer: the pieces of a tar, in their order.
-struct TarLayer {
-    pieces: Vec<TarPiece>,
-    size: u64,
-}
-
-/// A part of a layer: bytes in memory, or a blob of the source.
-#[derive(Clone)]
-enum TarPiece {
-    Bytes(Arc<[u8]>),
-    Blob(FileContent),
-}
-
-impl TarPiece {
-    fn size(&self) -> u64 {
-        match self {
-            Self::Bytes(bytes) => bytes.len() as u64,
-            Self::Blob(content) => content.size,
-        }
-    }
 }
 
 impl ModelImage {
@@ -84,7 +62,7 @@ impl ModelImage {
         name: &Reference,
         progress: &dyn Progress,
     ) -> Result<Self> {
-        let mut small = TarLayerBuilder::default();
+        let mut small = BlobTarBuilder::default();
         let mut large = BTreeMap::new();
         let mut files = BTreeMap::new();
         for plan in plans {
@@ -110,29 +88,29 @@ impl ModelImage {
             .collect();
         // Folders come first, with their own entries: unpackers give others modes of their own choice.
         for folder in &folders {
-            small.add_folder(folder)?;
+            small.add_folder(folder).map_err(disk_error(folder))?;
         }
         for (path, content) in files {
             if content.size < LARGE {
-                small.add_file(&path, content)?;
+                small.add_file(&path, to_blob(content)).map_err(disk_error(&path))?;
             } else {
-                let mut tar = TarLayerBuilder::default();
-                tar.add_file(&path, content)?;
+                let mut tar = BlobTarBuilder::default();
+                tar.add_file(&path, to_blob(content)).map_err(disk_error(&path))?;
                 large.insert(path, tar);
             }
         }
         for (path, to) in links {
-            small.add_link(&path, to)?;
+            small.add_link(&path, to).map_err(disk_error(&path))?;
         }
         for (path, bytes) in pointers {
-            small.add_bytes(path, bytes)?;
+            small.add_bytes(path, bytes).map_err(disk_error(path))?;
         }
         let mut layers = BTreeMap::new();
         let mut order = Vec::new();
         for tar in std::iter::once(small).chain(large.into_values()) {
             let layer = tar.finish();
-            let digest = layer.compute_digest(&source, progress)?;
-            order.push((digest, layer.size));
+            let digest = compute_digest(&layer, &source, progress)?;
+            order.push((digest, layer.size()));
             layers.insert(digest, layer);
         }
         let mut documents = BTreeMap::new();
@@ -148,6 +126,31 @@ impl ModelImage {
     /// The image, as the only root of this source.
     pub fn root(&self) -> &Root {
         &self.root
+    }
+}
+
+fn to_blob(content: FileContent) -> Blob {
+    Blob { digest: content.digest, size: content.size }
+}
+
+/// Reads the whole layer for its digest.
+fn compute_digest(
+    layer: &BlobTar,
+    source: &Arc<dyn Source>,
+    progress: &dyn Progress,
+) -> Result<Digest> {
+    let mut reader = layer.open_range(source, 0..layer.size());
+    let mut hash = Sha256Hasher::new();
+    let mut piece = vec![0; PIECE];
+    loop {
+        let read = reader.read(&mut piece).map_err(|cause| {
+            Error::Source(store::Error::Read { what: "a model's files".to_owned(), cause })
+        })?;
+        if read == 0 {
+            return Ok(hash.finish());
+        }
+        hash.update(&piece[..read]);
+        progress.advance_bytes(read as u64);
     }
 }
 
@@ -178,147 +181,6 @@ fn build_index(layers: &[(Digest, u64)], documents: &mut BTreeMap<Digest, Vec<u8
     Descriptor::new(media_type::OCI_INDEX, digest, size)
 }
 
-/// A tar that is being built.
-#[derive(Default)]
-struct TarLayerBuilder {
-    pieces: Vec<TarPiece>,
-}
-
-impl TarLayerBuilder {
-    fn add_folder(&mut self, path: &Path) -> Result<()> {
-        self.add_header(path, tar::EntryType::Directory, 0o755, 0, None)
-    }
-
-    fn add_link(&mut self, path: &Path, to: &Path) -> Result<()> {
-        self.add_header(path, tar::EntryType::Symlink, 0o777, 0, Some(to))
-    }
-
-    fn add_file(&mut self, path: &Path, content: FileContent) -> Result<()> {
-        self.add_header(path, tar::EntryType::Regular, 0o644, content.size, None)?;
-        self.pieces.push(TarPiece::Blob(content));
-        self.add_padding(content.size);
-        Ok(())
-    }
-
-    fn add_bytes(&mut self, path: &Path, bytes: &[u8]) -> Result<()> {
-        self.add_header(path, tar::EntryType::Regular, 0o644, bytes.len() as u64, None)?;
-        self.pieces.push(TarPiece::Bytes(bytes.into()));
-        self.add_padding(bytes.len() as u64);
-        Ok(())
-    }
-
-    /// Adds the header of an entry. The tar crate writes it with an empty content, so that long names
-    /// become GNU extension entries as in any archive; the content follows as a piece of its own.
-    fn add_header(
-        &mut self,
-        path: &Path,
-        kind: tar::EntryType,
-        mode: u32,
-        size: u64,
-        to: Option<&Path>,
-    ) -> Result<()> {
-        let failed = |cause: io::Error| Error::Disk { path: path.to_owned(), cause };
-        let mut header = tar::Header::new_gnu();
-        header.set_entry_type(kind);
-        header.set_mode(mode);
-        header.set_size(size);
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(0);
-        let mut builder = tar::Builder::new(Vec::new());
-        match to {
-            Some(to) => builder.append_link(&mut header, path, to),
-            None => builder.append_data(&mut header, path, io::empty()),
-        }
-        .map_err(failed)?;
-        let bytes = std::mem::take(builder.get_mut());
-        self.pieces.push(TarPiece::Bytes(bytes.into()));
-        Ok(())
-    }
-
-    /// Adds the zeros that fill a content's last block.
-    fn add_padding(&mut self, size: u64) {
-        let rest = size.next_multiple_of(BLOCK) - size;
-        if rest > 0 {
-            self.pieces.push(TarPiece::Bytes(vec![0; rest as usize].into()));
-        }
-    }
-
-    /// Ends the tar with its two empty blocks.
-    fn finish(mut self) -> TarLayer {
-        self.pieces.push(TarPiece::Bytes(vec![0; 2 * BLOCK as usize].into()));
-        let size = self.pieces.iter().map(TarPiece::size).sum();
-        TarLayer { pieces: self.pieces, size }
-    }
-}
-
-impl TarLayer {
-    /// Reads the whole layer for its digest.
-    fn compute_digest(&self, source: &Arc<dyn Source>, progress: &dyn Progress) -> Result<Digest> {
-        let mut reader = self.open_range(source, 0..self.size);
-        let mut hash = Sha256Hasher::new();
-        let mut piece = vec![0; PIECE];
-        loop {
-            let read = reader.read(&mut piece).map_err(|cause| {
-                Error::Source(store::Error::Read { what: "a model's files".to_owned(), cause })
-            })?;
-            if read == 0 {
-                return Ok(hash.finish());
-            }
-            hash.update(&piece[..read]);
-            progress.advance_bytes(read as u64);
-        }
-    }
-
-    /// A reader of a range of the layer. Each piece is cut to the part of it that is in the range.
-    fn open_range(&self, source: &Arc<dyn Source>, range: Range<u64>) -> TarLayerReader {
-        let mut at = 0;
-        let mut pieces = Vec::new();
-        for piece in &self.pieces {
-            let size = piece.size();
-            let start = range.start.saturating_sub(at).min(size);
-            let end = range.end.saturating_sub(at).min(size);
-            if start < end {
-                pieces.push((piece.clone(), start..end));
-            }
-            at += size;
-        }
-        pieces.reverse();
-        TarLayerReader { source: Arc::clone(source), pieces, current: None }
-    }
-}
-
-/// Reads pieces of a layer one after the other. They are in reverse order, so that `pop` gives the next.
-struct TarLayerReader {
-    source: Arc<dyn Source>,
-    pieces: Vec<(TarPiece, Range<u64>)>,
-    current: Option<Box<dyn Read + Send>>,
-}
-
-impl Read for TarLayerReader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            if let Some(current) = &mut self.current {
-                let read = current.read(buffer)?;
-                if read > 0 || buffer.is_empty() {
-                    return Ok(read);
-                }
-            }
-            let Some((piece, range)) = self.pieces.pop() else { return Ok(0) };
-            self.current = Some(match piece {
-                TarPiece::Bytes(bytes) => {
-                    let bytes = bytes[range.start as usize..range.end as usize].to_vec();
-                    Box::new(io::Cursor::new(bytes))
-                }
-                TarPiece::Blob(content) => {
-                    let reader = self.source.open_blob(&content.digest, range);
-                    Box::new(reader.map_err(io::Error::other)?)
-                }
-            });
-        }
-    }
-}
-
 impl Source for ModelImage {
     fn roots(&self) -> store::Result<Vec<Root>> {
         Ok(vec![self.root.clone()])
@@ -326,7 +188,7 @@ impl Source for ModelImage {
 
     fn blob_size(&self, digest: &Digest) -> store::Result<Option<u64>> {
         let document = self.documents.get(digest).map(|bytes| bytes.len() as u64);
-        Ok(document.or_else(|| self.layers.get(digest).map(|layer| layer.size)))
+        Ok(document.or_else(|| self.layers.get(digest).map(BlobTar::size)))
     }
 
     fn open_blob(&self, digest: &Digest, range: Range<u64>) -> store::Result<SourceReader> {
@@ -411,7 +273,7 @@ mod tests {
     fn a_layer_is_a_tar_of_folders_first_without_times_and_owners() {
         let (source, plans) = make_plans(ModelLayout::HfCache);
         let image = make_image(&source, &plans);
-        let (digest, _) = image.layers.iter().min_by_key(|(_, layer)| layer.size).unwrap();
+        let (digest, _) = image.layers.iter().min_by_key(|(_, layer)| layer.size()).unwrap();
         let bytes = store::read_blob(&image, digest, u64::MAX).unwrap();
         let (mut archive, mut seen) = (tar::Archive::new(bytes.as_slice()), BTreeMap::new());
         for entry in archive.entries().unwrap() {
@@ -437,11 +299,12 @@ mod tests {
     fn a_range_of_a_layer_is_that_part_of_the_whole() {
         let (source, plans) = make_plans(ModelLayout::Flat);
         let image = make_image(&source, &plans);
-        let (digest, layer) = image.layers.iter().max_by_key(|(_, layer)| layer.size).unwrap();
+        let (digest, layer) = image.layers.iter().max_by_key(|(_, layer)| layer.size()).unwrap();
         let whole = store::read_blob(&image, digest, u64::MAX).unwrap();
-        assert_eq!((whole.len() as u64, sha256(&whole)), (layer.size, *digest));
+        assert_eq!((whole.len() as u64, sha256(&whole)), (layer.size(), *digest));
         // Around the borders of the pieces: header, content, end.
-        let borders = [0, 1, 511, 512, 513, LARGE + 511, LARGE + 512, layer.size - 1, layer.size];
+        let borders =
+            [0, 1, 511, 512, 513, LARGE + 511, LARGE + 512, layer.size() - 1, layer.size()];
         for start in borders {
             for end in borders.into_iter().filter(|end| *end >= start) {
                 let mut part = Vec::new();
