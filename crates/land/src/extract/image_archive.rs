@@ -18,7 +18,7 @@ use crate::blob_tar::{BlobTar, BlobTarBuilder};
 const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
 /// An archive, and the platform that tools without indexes get from it.
-pub(super) struct ImageArchive {
+pub(super) struct ExtractedArchive {
     pub(super) tar: BlobTar,
     /// Absent for what is no image, or an image without a platform.
     pub(super) platform: Option<Platform>,
@@ -30,7 +30,7 @@ pub(super) fn build_image_archive(
     source: &dyn Source,
     root: &Root,
     wanted: Option<&Platform>,
-) -> Result<ImageArchive> {
+) -> Result<ExtractedArchive> {
     let closure = find_closure(source, root)?;
     let index = Index { manifests: vec![root.descriptor.clone()], ..Index::default() };
     let index = serde_json::to_vec(&index).map_err(to_document_error)?;
@@ -60,7 +60,7 @@ pub(super) fn build_image_archive(
         let blob = Blob { digest: descriptor.digest, size: descriptor.size };
         tar.add_file(&path, blob).map_err(disk_error(&path))?;
     }
-    Ok(ImageArchive { tar: tar.finish(), platform })
+    Ok(ExtractedArchive { tar: tar.finish(), platform })
 }
 
 /// An image for `manifest.json`.
