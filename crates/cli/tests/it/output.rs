@@ -44,7 +44,11 @@ fn results_are_json_with_keys_that_stay() {
         &json(&["store", "verify"]),
         "blobCount bytes damagedBlobs incompleteRoots rootCount",
     );
-    assert_keys(&json(&["store", "gc"]), "blobCount bytes dryRun partialCount");
+    assert_keys(
+        &json(&["store", "gc"]),
+        "blobBytes blobCount bytes dryRun keptBlobBytes keptBlobCount keptPartialBytes keptPartialCount \
+         olderThanSeconds partialBytes partialCount",
+    );
     assert!(json(&["version"]).is_object());
 
     let mut depot = gantry.start(["serve", "--listen", "127.0.0.1:0", "--output", "json"]);
