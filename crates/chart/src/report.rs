@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use html::format_count;
 use serde::Serialize;
 use types::Reference;
 
@@ -240,16 +241,24 @@ impl RelocationReport {
             .map(|image| &image.from)
             .chain(self.leftovers.iter().map(|leftover| &leftover.image))
             .collect();
-        format!(
-            "{} {}: {} images at {} locations: {moved} moved, {left} left over, {broken} not valid; {} \
-             registries outside; {} possible and not looked at",
+        let (images, places) = (format_count(all.len(), "image"), moved + left + broken);
+        let mut text = format!(
+            "{} {}: {images} at {}: {moved} moved, {left} left over",
             self.chart,
             self.version,
-            all.len(),
-            moved + left + broken,
-            self.registries.len(),
-            self.possible.len()
-        )
+            format_count(places, "location")
+        );
+        let registries = format_count(self.registries.len(), "registry");
+        for (count, part) in [
+            (broken, format!("{broken} not valid")),
+            (self.registries.len(), format!("{registries} outside")),
+            (self.possible.len(), format!("{} possible and not looked at", self.possible.len())),
+        ] {
+            if count > 0 {
+                let _ = write!(text, ", {part}");
+            }
+        }
+        text
     }
 
     /// The report as a Markdown document.
