@@ -32,6 +32,7 @@ pub mod pods;
 pub mod report;
 pub mod sink;
 pub mod soak;
+mod soak_options;
 
 pub use cluster_network::{ClusterNetwork, read_cluster_network};
 pub use error::{Error, Result};

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use cluster::objects::api::core::v1::Pod;
-use cluster::{Cluster, ObjectScope, Permission};
+use cluster::{Cluster, ObjectScope};
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep, timeout};
@@ -28,8 +28,11 @@ use crate::evidence::{AuditEvidence, ExerciseResult, Observer, ObserverStatus};
 use crate::helper_namespace::NAMESPACE;
 use crate::helpers::{self, AuditHelpers};
 use crate::observer::{ObservationMethod, ObserverMessage};
-use crate::pull_secret_loan::PullSecretLoan;
 use crate::sink::DnsSink;
+use crate::soak_options::needs_helpers;
+pub use crate::soak_options::{
+    ConnectionObservation, NameObservation, SoakOptions, required_rights,
+};
 use crate::{Error, Result};
 
 /// The name of the sink among the observers; the others have names of nodes.
@@ -49,69 +52,8 @@ const BEAT: Duration = Duration::from_secs(10);
 /// How often a condition is checked that is waited for.
 const PERIOD: Duration = Duration::from_millis(200);
 
-/// How DNS names are observed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NameObservation {
-    /// By a sink in a pod.
-    Pod,
-    /// By a sink in this process, at an address that pods can reach.
-    Local(SocketAddr),
-    /// Not at all.
-    NotSeen,
-}
-
-/// How connections are observed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ConnectionObservation {
-    /// By a watcher on every node.
-    Seen,
-    /// Not at all.
-    NotSeen,
-}
-
-/// The settings of a soak.
-#[derive(Debug, Clone)]
-pub struct SoakOptions {
-    /// How DNS names are observed.
-    pub names: NameObservation,
-    /// How connections are observed.
-    pub connections: ConnectionObservation,
-    /// The reference of Gantry's own image, as nodes pull it.
-    pub image: String,
-    /// A pull secret for it: its namespace and its name.
-    pub pull_secret: Option<(String, String)>,
-    /// How long to listen.
-    pub length: Duration,
-}
-
 /// Gets the lines of progress for the user.
 pub type SoakNotifier<'a> = &'a (dyn Fn(&str) + Sync);
-
-/// The rights that a soak needs, to be checked before anything is changed.
-pub fn required_rights(plan: &SoakOptions) -> Vec<Permission> {
-    let system = |verb: &str, resource: &str| {
-        Permission::new(verb, "", resource).in_namespace("kube-system")
-    };
-    let mut rights: Vec<Permission> =
-        ["list", "watch"].map(|verb| Permission::new(verb, "", "pods")).into();
-    rights.extend(["get", "create", "update", "delete"].map(|verb| system(verb, "configmaps")));
-    if needs_helpers(plan) {
-        let own = |verb: &str, resource: &str| {
-            Permission::new(verb, "", resource).in_namespace(NAMESPACE)
-        };
-        rights
-            .extend(["get", "patch", "delete"].map(|verb| Permission::new(verb, "", "namespaces")));
-        rights.extend(["get", "create", "delete"].map(|verb| own(verb, "pods")));
-        rights.push(own("get", "pods/log"));
-        if let Some((namespace, _)) = &plan.pull_secret {
-            rights.extend(PullSecretLoan::required_rights(namespace));
-        }
-    }
-    if plan.names != NameObservation::NotSeen {
-        rights.push(system("patch", "pods"));
-    }
-    rights
-}
 
 /// Undoes the changes of an audit that was killed. Returns what was done, in words; nothing when there
 /// was nothing to undo.
@@ -190,10 +132,6 @@ pub async fn run_soak(
     outcome?;
     restored?;
     Ok(run.into_evidence())
-}
-
-fn needs_helpers(plan: &SoakOptions) -> bool {
-    plan.names == NameObservation::Pod || plan.connections == ConnectionObservation::Seen
 }
 
 /// The Corefile that forwards foreign names to a sink.
