@@ -23,13 +23,20 @@ impl From<Error> for SendError {
 pub(crate) struct FailedAttempt {
     pub(crate) cause: Cause,
     pub(crate) unreachable: bool,
+    /// Whether the server's answer was not HTTP.
+    pub(crate) is_foreign_protocol: bool,
     /// The response's headers, for `Retry-After`; absent when there was no response.
     pub(crate) headers: Option<HeaderMap>,
 }
 
 impl FailedAttempt {
     pub(crate) fn from_cause(cause: impl Into<Cause>) -> Self {
-        Self { cause: cause.into(), unreachable: false, headers: None }
+        Self {
+            cause: cause.into(),
+            unreachable: false,
+            is_foreign_protocol: false,
+            headers: None,
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The HTTP client: connection pools, proxies, certificates, credentials, and the retry loop.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,23 +10,37 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use types::Cause;
 
 use crate::attempt::{FailedAttempt, SendError, describe_status};
+use crate::client_tls::{
+    ClientCertificate, ClientTlsSettings, UncheckedHosts, list_certificate_folders,
+    read_certificates,
+};
 use crate::error::chain_of_request;
 use crate::history::AttemptHistory;
 use crate::mirrors::is_loopback;
+use crate::origin::is_same_origin;
+use crate::redirect::{MOST_REDIRECTS, follow_redirect};
 use crate::stall::UploadWatch;
 use crate::token_cache::{AccessRefusal, TokenCache};
+use crate::transports::{LoopbackScheme, Transports};
 use crate::{
     Credentials, Error, HttpRequest, HttpResponse, RepeatPolicy, RequestAttempt, RequestBody,
     Result, RetryPolicy,
 };
 
-/// A connection that is not established in this time is not going to be: TCP's own retries have waits
-/// of 1, 2, 4 and 8 seconds.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// A response of which no byte arrives in this time is stalled. Registries that hash on request can be
-/// silent for some seconds; a firewall that forgot the connection is silent for ever.
+/// A response that has begun and of which no byte arrives in this time is stalled: a firewall that forgot
+/// the connection is silent for ever.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The longest time until a response begins. A pull-through cache may first fetch the whole blob, and a
+/// registry may hash the whole of an upload of tens of gigabytes. That the machine is still there is
+/// known by TCP's keep-alive, so this is not the time after which a dead line is noticed.
+const ANSWER_TIMEOUT: Duration = Duration::from_mins(5);
+
+/// How long a server on this machine may take for a TLS handshake, when it did not answer http.
+const LOOPBACK_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The body of a redirect that is worth reading.
+const MOST_REDIRECT_BYTES: u64 = 64 << 10;
 
 /// Concurrent transfers over all hosts: enough to use a line fully in spite of each host's latency,
 /// few enough that their buffers stay small.
@@ -38,16 +53,13 @@ pub struct Client {
 }
 
 struct ClientInner {
-    /// For other hosts, through the proxies of the environment.
-    outside: reqwest::Client,
-    /// For loopback addresses, never through a proxy: an inherited HTTPS_PROXY without NO_PROXY would
-    /// make a local registry or depot unreachable.
-    loopback: reqwest::Client,
+    transports: Transports,
     retry: RetryPolicy,
     tokens: TokenCache,
     places: Arc<Semaphore>,
     concurrency: usize,
     idle_timeout: Duration,
+    answer_timeout: Duration,
 }
 
 /// The permission to run one of the concurrent transfers; given back when dropped.
@@ -61,7 +73,11 @@ pub struct ClientBuilder {
     credentials: Credentials,
     retry: RetryPolicy,
     idle_timeout: Duration,
+    answer_timeout: Duration,
     concurrency: usize,
+    unchecked: UncheckedHosts,
+    client_certificates: BTreeMap<String, ClientCertificate>,
+    certificate_folders: Vec<PathBuf>,
 }
 
 impl Default for ClientBuilder {
@@ -71,7 +87,11 @@ impl Default for ClientBuilder {
             credentials: Credentials::from_system(),
             retry: RetryPolicy::default(),
             idle_timeout: IDLE_TIMEOUT,
+            answer_timeout: ANSWER_TIMEOUT,
             concurrency: CONCURRENCY,
+            unchecked: UncheckedHosts::default(),
+            client_certificates: BTreeMap::new(),
+            certificate_folders: list_certificate_folders(),
         }
     }
 }
@@ -106,6 +126,13 @@ impl ClientBuilder {
         self
     }
 
+    /// How long a response may take to begin.
+    #[must_use]
+    pub fn answer_timeout(mut self, timeout: Duration) -> Self {
+        self.answer_timeout = timeout;
+        self
+    }
+
     /// How many transfers may run concurrently; at least 1.
     #[must_use]
     pub fn concurrency(mut self, transfers: usize) -> Self {
@@ -113,49 +140,56 @@ impl ClientBuilder {
         self
     }
 
+    /// The servers of which the certificate is not checked, in addition to those of earlier calls.
+    #[must_use]
+    pub fn unchecked_hosts(mut self, hosts: UncheckedHosts) -> Self {
+        self.unchecked = match (self.unchecked, hosts) {
+            (UncheckedHosts::Some(mut all), UncheckedHosts::Some(more)) => {
+                all.extend(more);
+                UncheckedHosts::Some(all)
+            }
+            _ => UncheckedHosts::All,
+        };
+        self
+    }
+
+    /// The certificate with which the client shows a server who it is; `host` has its port, where it is
+    /// not 443.
+    #[must_use]
+    pub fn client_certificate(mut self, host: &str, files: ClientCertificate) -> Self {
+        self.client_certificates.insert(host.to_owned(), files);
+        self
+    }
+
+    /// The folders with certificates of single servers, in docker's or containerd's form, instead of the
+    /// system's and the user's.
+    #[must_use]
+    pub fn certificate_folders(mut self, folders: Vec<PathBuf>) -> Self {
+        self.certificate_folders = folders;
+        self
+    }
+
     /// Reads the CA files and makes the client.
     pub fn build(self) -> Result<Client> {
-        let mut certificates = Vec::new();
+        let mut ca = Vec::new();
         for path in &self.ca {
-            let unusable = |reason: Cause| Error::Tls { path: path.clone(), reason };
-            let pem = std::fs::read(path).map_err(|cause| unusable(cause.into()))?;
-            let found = reqwest::Certificate::from_pem_bundle(&pem).map_err(|cause| {
-                let text = format!("not a PEM file: {}", chain_of_request(&cause));
-                unusable(Cause::described(text, cause))
-            })?;
-            if found.is_empty() {
-                return Err(unusable("it contains no PEM certificate".into()));
-            }
-            certificates.extend(found);
+            ca.extend(read_certificates(path)?);
         }
-        let basis = || {
-            reqwest::Client::builder()
-                .user_agent(concat!("gantry/", env!("CARGO_PKG_VERSION")))
-                .connect_timeout(CONNECT_TIMEOUT)
-                .tls_certs_merge(certificates.clone())
-                // One idle connection per transfer: small files would otherwise pay for a handshake each.
-                .pool_max_idle_per_host(self.concurrency)
-                // Only `RetryPolicy` retries, so that every attempt is counted and reported.
-                .retry(reqwest::retry::never())
-        };
-        let build = |builder: &dyn Fn() -> reqwest::ClientBuilder| {
-            // On a system without any CA certificate (a minimal container) the first build fails. The
-            // client still works for http; https then fails with an error that says what to configure.
-            let without_system = || builder().tls_certs_only(certificates.clone()).build();
-            builder().build().or_else(|_| without_system()).map_err(|cause| Error::Setup {
-                what: "the HTTP client cannot be set up".into(),
-                cause: Cause::described(chain_of_request(&cause), cause),
-            })
+        let tls = ClientTlsSettings {
+            ca,
+            unchecked: self.unchecked,
+            certificates: self.client_certificates,
+            folders: self.certificate_folders,
         };
         Ok(Client {
             inner: Arc::new(ClientInner {
-                outside: build(&basis)?,
-                loopback: build(&|| basis().no_proxy())?,
+                transports: Transports::new(tls, self.concurrency),
                 retry: self.retry,
                 tokens: TokenCache::new(self.credentials),
                 places: Arc::new(Semaphore::new(self.concurrency)),
                 concurrency: self.concurrency,
                 idle_timeout: self.idle_timeout,
+                answer_timeout: self.answer_timeout,
             }),
         })
     }
@@ -264,9 +298,21 @@ impl Client {
             .iter()
             .filter_map(|value| value.to_str().ok().map(str::to_owned))
             .collect();
-        // After redirects: the host that sent the challenge, not the one that was asked first.
+        // After redirects: the host that sent the challenge, not the one that was asked first. A stranger
+        // gets no credential, whatever it says that it needs one for.
         let asked_by = response.url().clone();
         let said = read_error_message(response).await;
+        if !is_same_origin(&asked_by, &request.url) {
+            return Err(SendError::Final(Error::Unauthorized {
+                server: access.server.clone(),
+                message: said,
+                next: format!(
+                    "it redirected to {}, which asks for a credential; none was sent there: contact \
+                     the registry's operator",
+                    asked_by.origin().ascii_serialization()
+                ),
+            }));
+        }
         // An expired token; another request may have fetched a new one already.
         if let Some(refused) = &authorization {
             self.inner.tokens.forget_header(access, refused);
@@ -285,22 +331,100 @@ impl Client {
         Ok(response)
     }
 
+    /// Sends a request and follows its redirects.
     async fn send_authorized(
         &self,
         request: &HttpRequest,
         authorization: Option<http::HeaderValue>,
     ) -> Result<HttpResponse, SendError> {
-        let is_local = request.url.host_str().is_some_and(is_loopback);
-        let client = if is_local { &self.inner.loopback } else { &self.inner.outside };
-        let mut builder = client
+        let mut current = request.clone();
+        if let Some(value) = authorization {
+            current.headers.insert(header::AUTHORIZATION, value);
+        }
+        for _ in 0..=MOST_REDIRECTS {
+            let response = self.send_hop(&current).await?;
+            let Some(next) = follow_redirect(&current, &response) else {
+                // Errors name the request as the caller knows it.
+                let address = request.redacted_url();
+                return Ok(HttpResponse { address, ..response });
+            };
+            // A small body is read, so that its connection can be used again.
+            if response.content_length().is_some_and(|length| length <= MOST_REDIRECT_BYTES) {
+                let _ = response.read_bytes(MOST_REDIRECT_BYTES).await;
+            }
+            current = next;
+        }
+        Err(SendError::Final(Error::Request {
+            method: request.method.to_string(),
+            url: request.redacted_url(),
+            attempts: vec![RequestAttempt {
+                after: Duration::ZERO,
+                cause: format!("it redirected more than {MOST_REDIRECTS} times").into(),
+            }],
+            unreachable: false,
+        }))
+    }
+
+    /// Sends a request to one server. That a server on this machine speaks TLS is found out by asking it:
+    /// nothing but its port is known.
+    async fn send_hop(&self, request: &HttpRequest) -> Result<HttpResponse, SendError> {
+        let is_open = request.url.scheme() == "http"
+            && request.url.port().is_some()
+            && request.url.host_str().is_some_and(is_loopback);
+        if !is_open {
+            return self.send_to_server(request).await;
+        }
+        let transports = &self.inner.transports;
+        let over_tls = || {
+            let mut request = request.clone();
+            // Fails only for schemes that are not http.
+            let _ = request.url.set_scheme("https");
+            request
+        };
+        match transports.known_scheme(&request.url) {
+            Some(LoopbackScheme::Http) => return self.send_to_server(request).await,
+            Some(LoopbackScheme::Https) => return self.send_to_server(&over_tls()).await,
+            None => {}
+        }
+        let over_http = self.send_to_server(request).await;
+        let may_be_tls = match &over_http {
+            // How Go and nginx answer http on a port for https.
+            Ok(response) => response.status() == StatusCode::BAD_REQUEST,
+            // Others end the connection.
+            Err(SendError::Temporary(failure)) => failure.is_foreign_protocol,
+            Err(SendError::Final(_)) => false,
+        };
+        if may_be_tls {
+            let request = over_tls();
+            let attempt = tokio::time::timeout(LOOPBACK_PATIENCE, self.send_to_server(&request));
+            match attempt.await {
+                Ok(Ok(response)) => {
+                    transports.remember_scheme(&request.url, LoopbackScheme::Https);
+                    return Ok(response);
+                }
+                // It speaks TLS, with a certificate that is not trusted: that is what is wrong.
+                Ok(Err(SendError::Final(error @ Error::Untrusted { .. }))) => {
+                    return Err(SendError::Final(error));
+                }
+                Ok(Err(_)) | Err(_) => {}
+            }
+        }
+        if over_http.is_ok() {
+            transports.remember_scheme(&request.url, LoopbackScheme::Http);
+        }
+        over_http
+    }
+
+    async fn send_to_server(&self, request: &HttpRequest) -> Result<HttpResponse, SendError> {
+        let mut builder = self
+            .inner
+            .transports
+            .find_transport(&request.url)?
             .request(request.method.clone(), request.url.clone())
             .headers(request.headers.clone());
-        if let Some(value) = authorization {
-            builder = builder.header(header::AUTHORIZATION, value);
-        }
         // There is no limit for the whole request: 40 GB over a slow line take hours. Instead, `watch`
-        // ends a request that is stalled before its response, `Response::chunk` one after.
-        let idle = self.inner.idle_timeout;
+        // ends a request that is stalled before its response, `HttpResponse::next_chunk` one after.
+        let (idle, answer) = (self.inner.idle_timeout, self.inner.answer_timeout);
         let watch = UploadWatch::default();
         builder = match &request.body {
             RequestBody::Empty => builder,
@@ -313,7 +437,7 @@ impl Client {
         tracing::debug!(method = %request.method, url = %request.redacted_url(), "request");
         let sent = tokio::select! {
             sent = builder.send() => sent,
-            stalled = watch.wait_until_stalled(&request.method, &request.body, idle) => {
+            stalled = watch.wait_until_stalled(&request.body, idle, answer) => {
                 return Err(SendError::Temporary(FailedAttempt::from_cause(stalled)));
             }
         };
@@ -332,6 +456,7 @@ fn classify_send_error(error: reqwest::Error, request: &HttpRequest) -> SendErro
     let is_final = error.is_builder() || error.is_redirect();
     let unreachable = error.is_connect();
     let untrusted = find_certificate_error(&error);
+    let is_foreign_protocol = !unreachable && has_foreign_answer(&error);
     // The address of a redirect may contain a signature (S3 and CDN URLs), which no log should have.
     let error = error.without_url();
     if let Some(reason) = untrusted {
@@ -347,7 +472,7 @@ fn classify_send_error(error: reqwest::Error, request: &HttpRequest) -> SendErro
             unreachable: false,
         });
     }
-    SendError::Temporary(FailedAttempt { cause, unreachable, headers: None })
+    SendError::Temporary(FailedAttempt { cause, unreachable, is_foreign_protocol, headers: None })
 }
 
 /// Why a server's certificate is not trusted, if that is what failed. Such a failure is final: it is
@@ -367,6 +492,21 @@ fn find_certificate_error(
         };
     }
     None
+}
+
+/// Whether a server did not answer in HTTP: with other bytes, or by closing the connection.
+fn has_foreign_answer(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut current = Some(error);
+    while let Some(error) = current {
+        if let Some(inner) = error.downcast_ref::<hyper::Error>() {
+            return inner.is_parse() || inner.is_incomplete_message();
+        }
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            return io.kind() == std::io::ErrorKind::ConnectionReset;
+        }
+        current = error.source();
+    }
+    false
 }
 
 /// The error message in a server's response.

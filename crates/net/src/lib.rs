@@ -7,23 +7,34 @@ mod attempt;
 pub mod auth;
 pub mod body;
 mod client;
+mod client_tls;
+mod credential;
 mod credentials;
+mod docker_config;
 mod download;
 mod error;
 mod history;
 mod mirrors;
+mod no_proxy;
+mod origin;
+mod redirect;
 mod request;
 mod retry;
 pub mod serve;
 mod stall;
 mod token_cache;
 mod token_exchange;
+mod token_scope;
+mod transports;
 
 pub use client::{Client, ClientBuilder, TransferPermit};
-pub use credentials::{Credential, Credentials};
+pub use client_tls::{ClientCertificate, UncheckedHosts};
+pub use credential::Credential;
+pub use credentials::Credentials;
 pub use download::Download;
 pub use error::{Error, RequestAttempt, Result};
 pub use mirrors::{Mirrors, UpstreamEndpoint};
+pub use origin::RedirectPolicy;
 pub use request::{
     AccessScope, HttpRequest, HttpResponse, RepeatPolicy, RequestBody, extract_error_message,
 };

@@ -10,6 +10,7 @@ use types::Cause;
 use url::Url;
 
 use crate::error::chain_of_request;
+use crate::origin::{RedirectPolicy, is_same_origin};
 use crate::{Error, Result};
 
 /// A request. It can be sent several times, since its body can be opened again for each attempt.
@@ -20,6 +21,7 @@ pub struct HttpRequest {
     pub(crate) headers: HeaderMap,
     pub(crate) body: RequestBody,
     pub(crate) access: Option<AccessScope>,
+    pub(crate) redirects: RedirectPolicy,
 }
 
 /// The server and the scope that a request needs a credential for.
@@ -73,6 +75,7 @@ impl HttpRequest {
             headers: HeaderMap::new(),
             body: RequestBody::Empty,
             access: None,
+            redirects: RedirectPolicy::Any,
         })
     }
 
@@ -121,7 +124,7 @@ impl HttpRequest {
             let _ = target.set_scheme("https");
             let _ = target.set_port(self.url.port());
         }
-        if target.origin() != self.url.origin() {
+        if !is_same_origin(&target, &self.url) {
             // A credential is never sent to another host than the one it is for.
             self.access = None;
             self.headers.remove(http::header::AUTHORIZATION);
@@ -134,6 +137,13 @@ impl HttpRequest {
     #[must_use]
     pub fn body(mut self, body: RequestBody) -> Self {
         self.body = body;
+        self
+    }
+
+    /// Sets which redirects are followed.
+    #[must_use]
+    pub fn redirects(mut self, policy: RedirectPolicy) -> Self {
+        self.redirects = policy;
         self
     }
 

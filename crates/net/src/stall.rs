@@ -9,13 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use http::Method;
 
 use crate::RequestBody;
-
-/// After the last byte of an upload a registry may hash and copy the whole blob before it responds,
-/// which takes minutes for tens of gigabytes on a slow disk.
-const ANSWER_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Counts the bytes of one request's body while they are sent.
 #[derive(Default)]
@@ -37,18 +32,17 @@ impl UploadWatch {
         .boxed()
     }
 
-    /// Completes when the request is stalled before its response begins; returns the reason.
+    /// Completes when the request is stalled before its response begins: when no byte of its body is
+    /// taken for `idle`, or no answer comes for `answer`. Returns the reason.
     pub(crate) async fn wait_until_stalled(
         &self,
-        method: &Method,
         body: &RequestBody,
         idle: Duration,
+        answer: Duration,
     ) -> String {
         let RequestBody::Stream { length, .. } = body else {
-            // A PUT without a body closes an upload that was sent before, and takes as long.
-            let patience = if *method == Method::PUT { ANSWER_TIMEOUT.max(idle) } else { idle };
-            tokio::time::sleep(patience).await;
-            return format!("no answer within {patience:?}");
+            tokio::time::sleep(answer).await;
+            return format!("no answer within {answer:?}");
         };
         // Progress is checked once per `idle`, so a stall is noticed after one to two times `idle`.
         let mut before = 0;
@@ -57,9 +51,8 @@ impl UploadWatch {
             // Bytes count when hyper takes them from the body, up to a socket buffer before they are sent.
             let now = self.taken.load(Ordering::Relaxed);
             if now >= *length {
-                let patience = ANSWER_TIMEOUT.max(idle);
-                tokio::time::sleep(patience).await;
-                return format!("no answer within {patience:?} after the whole body was sent");
+                tokio::time::sleep(answer).await;
+                return format!("no answer within {answer:?} after the whole body was sent");
             }
             if now == before {
                 return format!("the server accepted no data for {idle:?} after {now} bytes");

@@ -71,18 +71,25 @@ impl TokenCache {
 
     /// The error for an access that was refused with the best credential there is.
     pub(crate) async fn refusal_error(&self, access: &AccessScope, said: &str) -> Result<Error> {
-        let credential = self.find_credential(&access.server).await?;
+        let credential = self.find_credential(access).await?;
         Ok(unauthorized_error(&access.server, credential.as_ref(), said))
     }
 
-    pub(crate) async fn find_credential(&self, server: &str) -> Result<Option<Credential>> {
+    pub(crate) async fn find_credential(
+        &self,
+        access: &AccessScope,
+    ) -> Result<Option<Credential>> {
         let credentials = self.credentials.clone();
-        let name = server.to_owned();
+        let server = &access.server;
+        let name = match crate::token_scope::find_repository(&access.scope) {
+            Some(repository) => format!("{}/{repository}", server.trim_end_matches('/')),
+            None => server.clone(),
+        };
         // A credential helper is a program that may wait for a keyring.
         match tokio::task::spawn_blocking(move || credentials.find_credential(&name)).await {
             Ok(result) => result,
             Err(cause) => Err(Error::Credentials {
-                server: server.to_owned(),
+                server: server.clone(),
                 cause: types::Cause::from_error(cause),
             }),
         }

@@ -18,7 +18,9 @@ use url::Url;
 use crate::attempt::{FailedAttempt, SendError, describe_status};
 use crate::auth::AuthChallenge;
 use crate::mirrors::is_loopback;
+use crate::origin::RedirectPolicy;
 use crate::request::RequestBody;
+use crate::token_scope::merge_scopes;
 use crate::token_cache::{
     AccessRefusal, AuthToken, basic_header, secret_header, unauthorized_error,
 };
@@ -50,7 +52,7 @@ impl Client {
         if let Some(header) = self.tokens().cached_header(access) {
             return Ok(header);
         }
-        let credential = self.tokens().find_credential(&access.server).await?;
+        let credential = self.tokens().find_credential(access).await?;
         let challenges: Vec<AuthChallenge> =
             question.challenges.iter().flat_map(|text| AuthChallenge::parse(text)).collect();
         let by_scheme = |scheme: &str| challenges.iter().find(|c| c.scheme == scheme);
@@ -107,16 +109,14 @@ async fn fetch_token(
         }
         .into());
     }
-    // The scope of the request, not that of the challenge: a registry may challenge with less, such
-    // as pull alone for an upload.
-    let scope = if access.scope.is_empty() { parameter("scope") } else { &access.scope };
+    let scope = merge_scopes(&access.scope, parameter("scope"));
     let request = match credential {
         Some(Credential::IdentityToken(token)) => {
             let form = url::form_urlencoded::Serializer::new(String::new())
                 .append_pair("grant_type", "refresh_token")
                 .append_pair("service", parameter("service"))
                 .append_pair("client_id", "gantry")
-                .append_pair("scope", scope)
+                .append_pair("scope", &scope)
                 .append_pair("refresh_token", token)
                 .finish();
             HttpRequest::new(Method::POST, realm)?
@@ -125,9 +125,11 @@ async fn fetch_token(
                     HeaderValue::from_static("application/x-www-form-urlencoded"),
                 )
                 .body(RequestBody::Bytes(form.into()))
+                // The identity token is in the body, which a redirect would carry to another server.
+                .redirects(RedirectPolicy::SameOrigin)
         }
         other => {
-            let mut request = HttpRequest::get(realm)?;
+            let mut request = HttpRequest::get(realm)?.redirects(RedirectPolicy::SameOrigin);
             if !parameter("service").is_empty() {
                 request = request.query("service", parameter("service"));
             }

@@ -204,3 +204,70 @@ fn credentials_come_from_docker_s_files_and_helpers() {
     config("{");
     assert!(get().contains("config.json"), "{}", get());
 }
+
+/// A server that redirects every request to another one.
+fn redirecting(target: String) -> Scripted {
+    Scripted::start(move |_, request| {
+        let path = request.split(' ').nth(1).unwrap();
+        answer("307 There", &format!("location: {target}{path}\r\n"), "")
+    })
+}
+
+#[tokio::test]
+async fn a_challenge_of_another_server_than_the_one_that_was_asked_gets_no_credential() {
+    for challenge in ["Basic realm=\"x\"", "Bearer realm=\"http://HOST/token\",service=\"r\""] {
+        let stranger = Scripted::start(move |_, request| {
+            let host = request.split("host: ").nth(1).unwrap().split("\r\n").next().unwrap();
+            let challenge = challenge.replace("HOST", host);
+            answer("401 Who", &format!("www-authenticate: {challenge}\r\n"), "")
+        });
+        let registry = redirecting(format!("http://{}", stranger.host));
+        let client = client(&registry.host, Some(password("me", "secret")));
+
+        let error = get(&client, &registry).await.unwrap_err();
+
+        assert!(error.to_string().contains(&stranger.host), "{error}");
+        assert!(error.to_string().contains("none was sent there"), "{error}");
+        let seen = stranger.requests().concat();
+        assert!(!seen.contains("authorization") && !seen.contains("/token"), "{seen}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_server_s_redirect_does_not_carry_the_credential_away() {
+    let stranger = Scripted::start(|_, _| answer("200 OK", "", r#"{"token":"good"}"#));
+    let target = format!("http://{}/", stranger.host);
+    for credential in [Credential::IdentityToken("long-lived".into()), password("me", "secret")] {
+        let target = target.clone();
+        let registry = guarded(move |_, _| {
+            answer("307 There", &format!("location: {target}\r\n"), "")
+        });
+        let client = client(&registry.host, Some(credential));
+
+        assert!(get(&client, &registry).await.is_err());
+
+        assert!(stranger.requests().is_empty(), "{:?}", stranger.requests());
+    }
+}
+
+#[tokio::test]
+async fn the_scope_of_the_challenge_is_asked_for() {
+    let server = Scripted::start(|_, request| {
+        if request.contains(" /token") {
+            return answer("200 OK", "", r#"{"token":"good"}"#);
+        }
+        if request.contains("authorization: bearer good") {
+            return answer("200 OK", "", "");
+        }
+        let host = request.split("host: ").nth(1).unwrap().split("\r\n").next().unwrap();
+        let challenge = format!(
+            "www-authenticate: Bearer realm=\"http://{host}/token\",scope=\"repository:project/a/b:pull\"\r\n"
+        );
+        answer("401 Who", &challenge, "")
+    });
+
+    assert_eq!(get(&client("none", None), &server).await.unwrap(), 200);
+
+    let asked = token_requests(&server);
+    assert!(asked[0].contains("scope=repository%3aproject%2fa%2fb%3apull"), "{}", asked[0]);
+}

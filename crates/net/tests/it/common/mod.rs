@@ -127,6 +127,7 @@ pub(crate) fn hasty() -> ClientBuilder {
         ))
         // Long enough for a server here on a busy machine, short enough to wait for in a test.
         .idle_timeout(Duration::from_secs(2))
+        .answer_timeout(Duration::from_secs(2))
         .retry(RetryPolicy {
             attempts: 3,
             first_wait: Duration::from_millis(1),
