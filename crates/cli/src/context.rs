@@ -46,6 +46,10 @@ pub(crate) struct GlobalArgs {
         env = "GANTRY_CONFIG"
     )]
     pub(crate) config: Option<PathBuf>,
+    /// Do not verify the TLS certificates of servers. Whoever is in between can read and change
+    /// everything; name single hosts in config.yaml instead (insecureSkipTlsVerify).
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub(crate) insecure_skip_tls_verify: bool,
     /// The format of results on standard output.
     #[arg(
         long,
@@ -82,7 +86,10 @@ impl CommandContext {
     /// The configuration cannot be read or is invalid, or the `-C` folder does not exist.
     pub(crate) fn new(args: GlobalArgs) -> Result<Self> {
         let ui = Arc::new(Ui::new(args.output, args.quiet, args.verbose));
-        let config = read_config(args.config.as_deref())?;
+        let mut config = read_config(args.config.as_deref())?;
+        if args.insecure_skip_tls_verify {
+            config.insecure_skip_tls_verify.push("*".to_owned());
+        }
         // Without this check a mistyped folder would be reported as a missing gantry.yaml.
         if !args.directory.is_dir() {
             let shown = args.directory.display();
@@ -129,8 +136,8 @@ impl CommandContext {
         concurrency: Option<usize>,
         ca: &[PathBuf],
     ) -> Result<net::Client> {
-        let builder = net::Client::builder().ca_files(self.config.ca.iter().chain(ca).cloned());
-        let builder = match concurrency.or(self.config.concurrency) {
+        let builder = net::Client::builder().user_config(&self.config).ca_files(ca.iter().cloned());
+        let builder = match concurrency {
             Some(transfers) => builder.concurrency(transfers),
             None => builder,
         };

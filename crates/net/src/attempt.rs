@@ -31,12 +31,7 @@ pub(crate) struct FailedAttempt {
 
 impl FailedAttempt {
     pub(crate) fn from_cause(cause: impl Into<Cause>) -> Self {
-        Self {
-            cause: cause.into(),
-            unreachable: false,
-            is_foreign_protocol: false,
-            headers: None,
-        }
+        Self { cause: cause.into(), unreachable: false, is_foreign_protocol: false, headers: None }
     }
 }
 

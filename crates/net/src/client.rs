@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use http::{StatusCode, header};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use types::Cause;
+use types::config::UserConfig;
+use types::site::RegistryTarget;
+use types::{Cause, ClientCertificate};
 
 use crate::attempt::{FailedAttempt, SendError, describe_status};
 use crate::client_tls::{
-    ClientCertificate, ClientTlsSettings, UncheckedHosts, list_certificate_folders,
-    read_certificates,
+    ClientTlsSettings, UncheckedHosts, list_certificate_folders, read_certificates,
 };
 use crate::error::chain_of_request;
 use crate::history::AttemptHistory;
@@ -53,7 +54,7 @@ pub struct Client {
 }
 
 struct ClientInner {
-    transports: Transports,
+    transports: Arc<Transports>,
     retry: RetryPolicy,
     tokens: TokenCache,
     places: Arc<Semaphore>,
@@ -103,6 +104,34 @@ impl ClientBuilder {
     pub fn ca_files(mut self, files: impl IntoIterator<Item = PathBuf>) -> Self {
         self.ca.extend(files);
         self
+    }
+
+    /// The certificates and limits of the user's configuration.
+    #[must_use]
+    pub fn user_config(mut self, config: &UserConfig) -> Self {
+        self = self.ca_files(config.ca.iter().cloned());
+        self = self.unchecked_hosts(UncheckedHosts::from_names(&config.insecure_skip_tls_verify));
+        for (host, files) in &config.client_certificates {
+            self = self.client_certificate(host, files.clone());
+        }
+        match config.concurrency {
+            Some(transfers) => self.concurrency(transfers),
+            None => self,
+        }
+    }
+
+    /// The certificates of a site's registry at `host`. The paths are as the process reads them
+    /// ([`RegistryTarget::with_paths_below`]).
+    #[must_use]
+    pub fn site_registry(mut self, host: &str, registry: &RegistryTarget) -> Self {
+        self = self.ca_files(registry.ca.clone());
+        if registry.insecure_skip_tls_verify {
+            self = self.unchecked_hosts(UncheckedHosts::Some(vec![host.to_owned()]));
+        }
+        match &registry.client_certificate {
+            Some(files) => self.client_certificate(host, files.clone()),
+            None => self,
+        }
     }
 
     /// Where credentials come from.
@@ -183,7 +212,7 @@ impl ClientBuilder {
         };
         Ok(Client {
             inner: Arc::new(ClientInner {
-                transports: Transports::new(tls, self.concurrency),
+                transports: Arc::new(Transports::new(tls, self.concurrency)),
                 retry: self.retry,
                 tokens: TokenCache::new(self.credentials),
                 places: Arc::new(Semaphore::new(self.concurrency)),
@@ -199,6 +228,23 @@ impl Client {
     /// The default settings, to be changed before [`ClientBuilder::build`].
     pub fn builder() -> ClientBuilder {
         ClientBuilder::default()
+    }
+
+    /// A client with the same connections and certificates, and other credentials.
+    #[must_use]
+    pub fn with_credentials(&self, credentials: Credentials) -> Self {
+        let inner = &self.inner;
+        Self {
+            inner: Arc::new(ClientInner {
+                transports: Arc::clone(&inner.transports),
+                retry: inner.retry.clone(),
+                tokens: TokenCache::new(credentials),
+                places: Arc::clone(&inner.places),
+                concurrency: inner.concurrency,
+                idle_timeout: inner.idle_timeout,
+                answer_timeout: inner.answer_timeout,
+            }),
+        }
     }
 
     /// How many transfers may run concurrently.

@@ -127,7 +127,8 @@ fn decode_entry(entry: &Value) -> Result<Option<Credential>, Cause> {
     let filled: Map<String, Value> = entry
         .iter()
         .filter(|(key, value)| {
-            known.contains(&key.as_str()) && value.as_str().is_some_and(|text| !text.trim().is_empty())
+            known.contains(&key.as_str())
+                && value.as_str().is_some_and(|text| !text.trim().is_empty())
         })
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect();
@@ -145,7 +146,8 @@ fn run_helper(helper: &str, place: &CredentialPlace<'_>) -> Result<Option<Creden
     for key in place.helper_keys() {
         let found = docker_credential::get_credential_from_reader(config.as_bytes(), key);
         let name = format!("docker-credential-{helper}");
-        let found = convert_credential(found).map_err(|cause| explain_failure(cause, Some(&name)))?;
+        let found =
+            convert_credential(found).map_err(|cause| explain_failure(cause, Some(&name)))?;
         if found.is_some() {
             return Ok(found);
         }

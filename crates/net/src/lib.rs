@@ -28,7 +28,7 @@ mod token_scope;
 mod transports;
 
 pub use client::{Client, ClientBuilder, TransferPermit};
-pub use client_tls::{ClientCertificate, UncheckedHosts};
+pub use client_tls::UncheckedHosts;
 pub use credential::Credential;
 pub use credentials::Credentials;
 pub use download::Download;

@@ -17,8 +17,7 @@ pub enum RedirectPolicy {
 /// Whether both URLs have the same scheme, host and port. On this machine http and https of one port are
 /// the same server: which of them it speaks is found out only by asking it.
 pub(crate) fn is_same_origin(one: &Url, other: &Url) -> bool {
-    let is_one_port = || {
-        one.host_str() == other.host_str() && one.port().is_some() && one.port() == other.port()
-    };
+    let is_one_port =
+        || one.host_str() == other.host_str() && one.port().is_some() && one.port() == other.port();
     one.origin() == other.origin() || one.host_str().is_some_and(is_loopback) && is_one_port()
 }

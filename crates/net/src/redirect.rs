@@ -42,10 +42,9 @@ pub(crate) fn follow_redirect(
         }
     }
     // RFC 9110, 15.4: 307 and 308 keep method and body; after the others a request of a document is made.
-    let keeps_method = matches!(
-        status,
-        StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT
-    ) || matches!(next.method, Method::GET | Method::HEAD);
+    let keeps_method =
+        matches!(status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT)
+            || matches!(next.method, Method::GET | Method::HEAD);
     if !keeps_method {
         next.method = Method::GET;
         next.body = RequestBody::Empty;

@@ -75,10 +75,7 @@ impl TokenCache {
         Ok(unauthorized_error(&access.server, credential.as_ref(), said))
     }
 
-    pub(crate) async fn find_credential(
-        &self,
-        access: &AccessScope,
-    ) -> Result<Option<Credential>> {
+    pub(crate) async fn find_credential(&self, access: &AccessScope) -> Result<Option<Credential>> {
         let credentials = self.credentials.clone();
         let server = &access.server;
         let name = match crate::token_scope::find_repository(&access.scope) {

@@ -20,10 +20,10 @@ use crate::auth::AuthChallenge;
 use crate::mirrors::is_loopback;
 use crate::origin::RedirectPolicy;
 use crate::request::RequestBody;
-use crate::token_scope::merge_scopes;
 use crate::token_cache::{
     AccessRefusal, AuthToken, basic_header, secret_header, unauthorized_error,
 };
+use crate::token_scope::merge_scopes;
 use crate::{
     AccessScope, Client, Credential, Error, HttpRequest, HttpResponse, Result, RetryPolicy,
 };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use types::Cause;
 use url::Url;
 
-use crate::client_tls::ClientTlsSettings;
+use crate::client_tls::{ClientTlsSettings, HostTls};
 use crate::error::chain_of_request;
 use crate::mirrors::is_loopback;
 use crate::no_proxy::NoProxyRules;
@@ -70,8 +70,7 @@ impl Transports {
     pub(crate) fn find_transport(&self, url: &Url) -> Result<reqwest::Client> {
         // Loopback addresses never through a proxy: an inherited HTTPS_PROXY without NO_PROXY would make
         // a local registry or depot unreachable.
-        let is_direct =
-            url.host_str().is_some_and(is_loopback) || self.no_proxy.match_url(url);
+        let is_direct = url.host_str().is_some_and(is_loopback) || self.no_proxy.match_url(url);
         let route = if is_direct { TransportRoute::Direct } else { TransportRoute::Environment };
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         let origin = url.origin().ascii_serialization();
@@ -80,6 +79,15 @@ impl Transports {
             return Ok(found.clone());
         }
         let host = self.tls.find_host_settings(url)?;
+        if host.as_ref().is_some_and(HostTls::is_unchecked) {
+            // At each run, so that nobody forgets it.
+            tracing::warn!(
+                target: "gantry",
+                "the certificate of {} is not verified: whoever is in between can read and change \
+                 everything",
+                url.authority()
+            );
+        }
         let common = TransportKey { route, origin: None };
         let found = match (&host, pools.get(&common)) {
             (None, Some(found)) => found.clone(),

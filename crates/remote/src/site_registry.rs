@@ -41,17 +41,23 @@ impl RegistryConnection {
         let what = || format!("the registry {host}");
         // The site's CA is added to the configured ones and to the system's; it replaces neither.
         let ca: Vec<PathBuf> = config.ca.iter().chain(&registry.ca).cloned().collect();
-        let mut builder = Client::builder().ca_files(ca.iter().cloned()).credentials(credentials);
-        if let Some(transfers) = concurrency.or(config.concurrency) {
+        let mut builder = Client::builder()
+            .user_config(config)
+            .site_registry(&host, registry)
+            .credentials(credentials);
+        if let Some(transfers) = concurrency {
             builder = builder.concurrency(transfers);
         }
         let client = builder.build().map_err(Error::from_net(what()))?;
         let (mut endpoints, mut plain_http) = (config.mirrors.clone(), config.plain_http.clone());
         if registry.plain_http {
             plain_http.push(host.clone());
-        } else if registry.ca.is_some() {
-            // Loopback registries default to plain HTTP. A site that names a CA wants TLS, so the
-            // scheme is written out as a mirror of the registry to itself.
+        } else if registry.ca.is_some()
+            || registry.client_certificate.is_some()
+            || registry.insecure_skip_tls_verify
+        {
+            // A registry on this machine is asked by http first. A site that names a certificate wants
+            // TLS, so the scheme is written out as a mirror of the registry to itself.
             endpoints.entry(host.clone()).or_insert_with(|| format!("https://{host}"));
         }
         let mirrors = Mirrors::new(&endpoints, &plain_http).map_err(Error::from_net(what()))?;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use crate::{Error, Result, yaml};
+use crate::{ClientCertificate, Error, Result, yaml};
 
 /// The whole configuration file (`~/.config/gantry/config.yaml`, `--config`, `GANTRY_CONFIG`).
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, schemars::JsonSchema)]
@@ -21,6 +21,12 @@ pub struct UserConfig {
     pub ca: Vec<PathBuf>,
     /// Registry hosts that are reached by http without TLS. Loopback hosts always are.
     pub plain_http: Vec<String>,
+    /// Hosts, with the port where it is not 443, of which the TLS certificate is not verified: whoever is
+    /// in between can read and change everything. `*` means all. Each connection prints a warning.
+    pub insecure_skip_tls_verify: Vec<String>,
+    /// The certificates with which this machine shows single servers who it is, by host, with the port
+    /// where it is not 443.
+    pub client_certificates: BTreeMap<String, ClientCertificate>,
 }
 
 /// More than this many transfers at once help nobody and exhaust file handles.
@@ -49,6 +55,17 @@ impl UserConfig {
                 )));
             }
         }
+        let with_tls =
+            config.insecure_skip_tls_verify.iter().map(|host| ("insecureSkipTlsVerify", host));
+        let with_certificate =
+            config.client_certificates.keys().map(|host| ("clientCertificates", host));
+        for (key, host) in with_tls.chain(with_certificate) {
+            if host.contains('/') {
+                return Err(error(format!(
+                    "{key}: {host:?} is not a host; write host or host:port"
+                )));
+            }
+        }
         if config.concurrency.is_some_and(|n| n == 0 || n > MAX_CONCURRENCY) {
             return Err(error(format!("concurrency must be from 1 to {MAX_CONCURRENCY}")));
         }
@@ -69,5 +86,10 @@ mod tests {
         assert_eq!(UserConfig::parse("c", "# nothing\n").unwrap(), UserConfig::default());
         assert!(UserConfig::parse("c", "mirrors: {docker.io: \"127.0.0.1:5000\"}\n").is_err());
         assert!(UserConfig::parse("c", "concurrency: 0\n").is_err());
+        let text = "insecureSkipTlsVerify: [reg:5000]\nclientCertificates: {reg: {certificate: a, key: b}}\n";
+        let config = UserConfig::parse("c", text).unwrap();
+        assert_eq!(config.insecure_skip_tls_verify, ["reg:5000"]);
+        assert_eq!(config.client_certificates["reg"].key, PathBuf::from("b"));
+        assert!(UserConfig::parse("c", "insecureSkipTlsVerify: ['https://reg']\n").is_err());
     }
 }

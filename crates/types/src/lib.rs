@@ -8,6 +8,7 @@
 pub mod annotation;
 pub mod carried_file;
 mod cause;
+mod client_certificate;
 pub mod config;
 pub mod descriptor;
 pub mod destination;
@@ -40,6 +41,7 @@ mod text;
 pub mod yaml;
 
 pub use cause::{Cause, causes_of, error_chain, error_chain_without};
+pub use client_certificate::ClientCertificate;
 pub use descriptor::{Descriptor, Index, Manifest, Root, RootKind};
 pub use digest::Digest;
 pub use duration::GoDuration;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::destination::ModelDestination;
 use crate::naming::{self, NamingRule, RegistryPrefix};
 use crate::node_folder::NodeFolder;
-use crate::{ByteSize, Error, Reference, Result, own_image, yaml};
+use crate::{ByteSize, ClientCertificate, Error, Reference, Result, own_image, yaml};
 
 /// A whole `site.yaml`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -66,6 +66,13 @@ pub struct RegistryTarget {
     /// Whether the registry is reached by http without TLS.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub plain_http: bool,
+    /// Whether this machine does not verify the registry's certificate: whoever is in between can read
+    /// and change everything. Each connection prints a warning. Nodes are not affected.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub insecure_skip_tls_verify: bool,
+    /// The certificate with which this machine shows the registry who it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<ClientCertificate>,
     /// The name of the pull secret in the cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pull_secret: Option<String>,
@@ -261,14 +268,28 @@ impl RegistryTarget {
 
     /// A registry of which only the address is known, as it is given on the command line.
     pub fn from_prefix(prefix: &RegistryPrefix, naming: NamingRule) -> Self {
-        Self { url: prefix.to_string(), naming, ca: None, plain_http: false, pull_secret: None }
+        Self {
+            url: prefix.to_string(),
+            naming,
+            ca: None,
+            plain_http: false,
+            insecure_skip_tls_verify: false,
+            client_certificate: None,
+            pull_secret: None,
+        }
     }
 
     /// The registry with its paths as the process reads them: in site.yaml they are relative to the
     /// folder of that file.
     #[must_use]
     pub fn with_paths_below(&self, folder: &Path) -> Self {
-        Self { ca: self.ca.as_ref().map(|path| folder.join(path)), ..self.clone() }
+        let client_certificate =
+            self.client_certificate.as_ref().map(|files| files.with_paths_below(folder));
+        Self {
+            ca: self.ca.as_ref().map(|path| folder.join(path)),
+            client_certificate,
+            ..self.clone()
+        }
     }
 
     /// The name that a reference gets in this registry. Tag and digest stay.

@@ -118,6 +118,8 @@ fn registry(naming: NamingRule) -> RegistryTarget {
         naming,
         ca: None,
         plain_http: false,
+        insecure_skip_tls_verify: false,
+        client_certificate: None,
         pull_secret: None,
     }
 }

@@ -118,15 +118,9 @@ async fn check_secret_in_namespace(
     };
     let user = credential.user().to_owned();
     // A client of its own: the login of the user must not stand in for the one in the secret.
-    let client = Client::builder()
-        .ca_files(registry.ca.iter().cloned())
-        .credentials(Credentials::with_credential(&server, credential))
-        .build();
-    let greeted = match client {
-        Ok(client) => check_api_support(registry, &client, subject).await,
-        Err(error) => Err(error),
-    };
-    match greeted {
+    let credentials = Credentials::with_credential(&server, credential);
+    let client = registry.client.with_credentials(credentials);
+    match check_api_support(registry, &client, subject).await {
         Ok(()) => {
             let why = format!("{host} accepts the login of {user}");
             CheckFinding::ok(CheckName::PullSecret, namespace, what, why)

@@ -65,5 +65,9 @@ pub async fn run_probe(
 /// # Errors
 /// A certificate file that cannot be read or used.
 pub fn build_client(ca: &[PathBuf], longest: Duration) -> net::Result<net::Client> {
-    net::Client::builder().ca_files(ca.iter().cloned()).idle_timeout(longest).build()
+    net::Client::builder()
+        .ca_files(ca.iter().cloned())
+        .idle_timeout(longest)
+        .answer_timeout(longest)
+        .build()
 }

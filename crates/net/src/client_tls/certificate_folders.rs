@@ -11,9 +11,8 @@ use std::env;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use types::Cause;
+use types::{Cause, ClientCertificate};
 
-use super::client_certificate::ClientCertificate;
 use crate::{Error, Result};
 
 /// The file of containerd.
@@ -81,11 +80,11 @@ impl HostCertificates {
     fn read_hosts_file(&mut self, path: &Path, name: &str) -> Result<()> {
         let unusable = |reason: Cause| Error::Tls { path: path.to_owned(), reason };
         let text = std::fs::read_to_string(path).map_err(|cause| unusable(cause.into()))?;
-        let document: toml::Table = text
-            .parse()
-            .map_err(|cause| unusable(Cause::about("it is not valid TOML", cause)))?;
+        let document: toml::Table =
+            text.parse().map_err(|cause| unusable(Cause::about("it is not valid TOML", cause)))?;
         let own = document.get("host").and_then(toml::Value::as_table).and_then(|hosts| {
-            let address = |key: &str| key.trim_start_matches("https://").trim_end_matches('/') == name;
+            let address =
+                |key: &str| key.trim_start_matches("https://").trim_end_matches('/') == name;
             hosts.iter().find(|(key, _)| address(key))?.1.as_table()
         });
         let folder = path.parent().unwrap_or(path);
@@ -104,7 +103,10 @@ impl HostCertificates {
 /// A text, or the texts of a list.
 fn list_texts(value: Option<&toml::Value>) -> impl Iterator<Item = &str> {
     let list = value.and_then(toml::Value::as_array).map_or(&[][..], Vec::as_slice);
-    value.and_then(toml::Value::as_str).into_iter().chain(list.iter().filter_map(toml::Value::as_str))
+    value
+        .and_then(toml::Value::as_str)
+        .into_iter()
+        .chain(list.iter().filter_map(toml::Value::as_str))
 }
 
 /// The files of certificate and key: one file with both, a list of those, or a list of pairs.
@@ -131,7 +133,9 @@ mod tests {
     fn the_folders_of_docker_and_containerd_are_read_for_their_host_alone() {
         let folder = tempfile::tempdir().unwrap();
         let (docker, containerd) = (folder.path().join("docker"), folder.path().join("containerd"));
-        for path in [docker.join("reg.corp:5000"), docker.join("other"), containerd.join("reg.corp:5000")] {
+        for path in
+            [docker.join("reg.corp:5000"), docker.join("other"), containerd.join("reg.corp:5000")]
+        {
             fs::create_dir_all(path).unwrap();
         }
         for name in ["reg.corp:5000/ca.crt", "reg.corp:5000/client.cert", "other/ca.crt"] {
@@ -150,7 +154,8 @@ mod tests {
         let mut ca = vec![own.join("ca.crt"), "/etc/a.pem".into(), below("b.pem"), below("c.pem")];
         ca.sort();
         assert_eq!(found.ca, ca);
-        let client = ClientCertificate { certificate: own.join("client.cert"), key: own.join("client.key") };
+        let client =
+            ClientCertificate { certificate: own.join("client.cert"), key: own.join("client.key") };
         assert_eq!(found.client, Some(client));
         let of_containerd = HostCertificates::read(&[containerd.clone()], &names).unwrap();
         assert_eq!(of_containerd.client.unwrap().key, below("x.key"));

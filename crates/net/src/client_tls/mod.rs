@@ -3,13 +3,11 @@
 //! containerd look for the same.
 
 mod certificate_folders;
-mod client_certificate;
 mod pem_files;
 mod settings;
 mod verifiers;
 
 pub(crate) use self::certificate_folders::list_certificate_folders;
-pub use self::client_certificate::ClientCertificate;
 pub(crate) use self::pem_files::read_certificates;
-pub(crate) use self::settings::ClientTlsSettings;
 pub use self::settings::UncheckedHosts;
+pub(crate) use self::settings::{ClientTlsSettings, HostTls};

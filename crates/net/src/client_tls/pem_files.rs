@@ -5,9 +5,8 @@ use std::path::Path;
 use rustls::RootCertStore;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use types::Cause;
+use types::{Cause, ClientCertificate};
 
-use super::client_certificate::ClientCertificate;
 use crate::{Error, Result};
 
 /// The certificates in a file, which are to be trusted; at least one.

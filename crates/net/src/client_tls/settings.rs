@@ -7,11 +7,10 @@ use std::sync::Arc;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::CryptoProvider;
 use rustls_pki_types::CertificateDer;
-use types::Cause;
+use types::{Cause, ClientCertificate};
 use url::Url;
 
 use super::certificate_folders::HostCertificates;
-use super::client_certificate::ClientCertificate;
 use super::pem_files::{read_certificates, read_client_certificate};
 use super::verifiers::{GivenCertificateVerifier, UncheckedVerifier};
 use crate::{Error, Result};
@@ -38,6 +37,13 @@ pub enum UncheckedHosts {
     Some(Vec<String>),
 }
 
+impl UncheckedHosts {
+    /// Hosts as the configuration has them; `*` means all.
+    pub fn from_names(names: &[String]) -> Self {
+        if names.iter().any(|name| name == "*") { Self::All } else { Self::Some(names.to_vec()) }
+    }
+}
+
 impl Default for UncheckedHosts {
     fn default() -> Self {
         Self::Some(Vec::new())
@@ -49,6 +55,13 @@ impl Default for UncheckedHosts {
 pub(crate) struct HostTls {
     is_unchecked: bool,
     certificates: HostCertificates,
+}
+
+impl HostTls {
+    /// Whether the server's certificate is not checked.
+    pub(crate) fn is_unchecked(&self) -> bool {
+        self.is_unchecked
+    }
 }
 
 impl ClientTlsSettings {
@@ -87,11 +100,12 @@ impl ClientTlsSettings {
             }
             Arc::new(GivenCertificateVerifier::new(ca, &provider))
         };
-        let builder = rustls::ClientConfig::builder_with_provider(Arc::<CryptoProvider>::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .map_err(failed)?
-            .dangerous()
-            .with_custom_certificate_verifier(verifier);
+        let builder =
+            rustls::ClientConfig::builder_with_provider(Arc::<CryptoProvider>::clone(&provider))
+                .with_safe_default_protocol_versions()
+                .map_err(failed)?
+                .dangerous()
+                .with_custom_certificate_verifier(verifier);
         let mut config = match host.and_then(|host| host.certificates.client.as_ref()) {
             Some(files) => {
                 let (chain, key) = read_client_certificate(files)?;

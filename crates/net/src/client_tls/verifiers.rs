@@ -116,7 +116,8 @@ impl GivenCertificateVerifier {
 
 /// Whether a certificate was refused for being that of an authority, and for nothing else.
 fn is_authority_as_server(error: &rustls::Error) -> bool {
-    let rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(inner))) = error else {
+    let rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(inner))) = error
+    else {
         return false;
     };
     matches!(inner.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))

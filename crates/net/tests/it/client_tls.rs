@@ -11,12 +11,11 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::get;
 use gantry_net::serve::{ListenConfig, RunningServer, TlsFiles, start_server};
-use gantry_net::{
-    Client, ClientBuilder, ClientCertificate, Error, HttpRequest, RepeatPolicy, UncheckedHosts,
-};
+use gantry_net::{Client, ClientBuilder, Error, HttpRequest, RepeatPolicy, UncheckedHosts};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use testkit::{TestAuthority, TestRegistry};
+use types::ClientCertificate;
 
 use crate::common::hasty;
 
@@ -138,7 +137,10 @@ fn serve_known_clients(authority: &TestAuthority, folder: &Path) -> SocketAddr {
         .unwrap()
         .with_client_cert_verifier(verifier.build().unwrap())
         .with_single_cert(
-            CertificateDer::pem_file_iter(&files.certificate).unwrap().map(Result::unwrap).collect(),
+            CertificateDer::pem_file_iter(&files.certificate)
+                .unwrap()
+                .map(Result::unwrap)
+                .collect(),
             PrivateKeyDer::from_pem_file(&files.key).unwrap(),
         )
         .unwrap();

@@ -239,9 +239,8 @@ async fn a_token_server_s_redirect_does_not_carry_the_credential_away() {
     let target = format!("http://{}/", stranger.host);
     for credential in [Credential::IdentityToken("long-lived".into()), password("me", "secret")] {
         let target = target.clone();
-        let registry = guarded(move |_, _| {
-            answer("307 There", &format!("location: {target}\r\n"), "")
-        });
+        let registry =
+            guarded(move |_, _| answer("307 There", &format!("location: {target}\r\n"), ""));
         let client = client(&registry.host, Some(credential));
 
         assert!(get(&client, &registry).await.is_err());

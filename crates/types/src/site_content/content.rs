@@ -262,6 +262,8 @@ mod tests {
             naming: NamingRule::Path,
             ca: None,
             plain_http: false,
+            insecure_skip_tls_verify: false,
+            client_certificate: None,
             pull_secret: None,
         }
     }
