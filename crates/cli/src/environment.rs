@@ -240,6 +240,10 @@ pub(crate) fn run_online_with<T>(
 ) -> Result<T> {
     let store = context.open_store()?;
     let client = context.build_client(concurrency, &[])?;
+    // The lock has addresses without their secrets; they are in the input, where there is one.
+    if let Ok(Some(input)) = read_optional_input(context) {
+        input.secret_urls().for_each(|url| client.remember_secret_url(url));
+    }
     let mirrors = context.mirrors()?;
     let world =
         ResolveContext { client, mirrors, store, base: context.directory.clone(), progress };

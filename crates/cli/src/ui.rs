@@ -139,7 +139,7 @@ impl Ui {
     /// Prints a warning, to standard error.
     pub(crate) fn print_warning(&self, message: &str) {
         if !self.quiet {
-            print_message("warning:", Color::Yellow, message);
+            print_message("warning:", Color::Yellow, &types::redact_urls(message));
         }
     }
 

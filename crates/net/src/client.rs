@@ -1,15 +1,16 @@
 //! The HTTP client: connection pools, proxies, certificates, credentials, and the retry loop.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::{StatusCode, header};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use types::config::UserConfig;
 use types::site::RegistryTarget;
-use types::{Cause, ClientCertificate};
+use types::{Cause, ClientCertificate, SecretUrl};
+use url::Url;
 
 use crate::attempt::{FailedAttempt, SendError, describe_status};
 use crate::client_tls::{
@@ -17,15 +18,15 @@ use crate::client_tls::{
 };
 use crate::error::chain_of_request;
 use crate::history::AttemptHistory;
-use crate::mirrors::is_loopback;
+use crate::mirrors::{find_mirror_credential, is_loopback};
 use crate::origin::is_same_origin;
 use crate::redirect::{MOST_REDIRECTS, follow_redirect};
 use crate::stall::UploadWatch;
 use crate::token_cache::{AccessRefusal, TokenCache};
 use crate::transports::{LoopbackScheme, Transports};
 use crate::{
-    Credentials, Error, HttpRequest, HttpResponse, RepeatPolicy, RequestAttempt, RequestBody,
-    Result, RetryPolicy,
+    Credential, Credentials, Error, HttpRequest, HttpResponse, RepeatPolicy, RequestAttempt,
+    RequestBody, Result, RetryPolicy,
 };
 
 /// A response that has begun and of which no byte arrives in this time is stalled: a firewall that forgot
@@ -61,6 +62,8 @@ struct ClientInner {
     concurrency: usize,
     idle_timeout: Duration,
     answer_timeout: Duration,
+    /// By their public form.
+    secret_urls: Mutex<HashMap<String, SecretUrl>>,
 }
 
 /// The permission to run one of the concurrent transfers; given back when dropped.
@@ -79,6 +82,8 @@ pub struct ClientBuilder {
     unchecked: UncheckedHosts,
     client_certificates: BTreeMap<String, ClientCertificate>,
     certificate_folders: Vec<PathBuf>,
+    /// By server: those that addresses of mirrors have.
+    mirror_credentials: Vec<(String, Credential)>,
 }
 
 impl Default for ClientBuilder {
@@ -93,6 +98,7 @@ impl Default for ClientBuilder {
             unchecked: UncheckedHosts::default(),
             client_certificates: BTreeMap::new(),
             certificate_folders: list_certificate_folders(),
+            mirror_credentials: Vec::new(),
         }
     }
 }
@@ -113,6 +119,9 @@ impl ClientBuilder {
         self = self.unchecked_hosts(UncheckedHosts::from_names(&config.insecure_skip_tls_verify));
         for (host, files) in &config.client_certificates {
             self = self.client_certificate(host, files.clone());
+        }
+        for address in config.mirrors.values() {
+            self.mirror_credentials.extend(find_mirror_credential(address));
         }
         match config.concurrency {
             Some(transfers) => self.concurrency(transfers),
@@ -214,11 +223,12 @@ impl ClientBuilder {
             inner: Arc::new(ClientInner {
                 transports: Arc::new(Transports::new(tls, self.concurrency)),
                 retry: self.retry,
-                tokens: TokenCache::new(self.credentials),
+                tokens: TokenCache::new(self.credentials.with_more(self.mirror_credentials)),
                 places: Arc::new(Semaphore::new(self.concurrency)),
                 concurrency: self.concurrency,
                 idle_timeout: self.idle_timeout,
                 answer_timeout: self.answer_timeout,
+                secret_urls: Mutex::default(),
             }),
         })
     }
@@ -243,8 +253,26 @@ impl Client {
                 concurrency: inner.concurrency,
                 idle_timeout: inner.idle_timeout,
                 answer_timeout: inner.answer_timeout,
+                secret_urls: Mutex::default(),
             }),
         }
+    }
+
+    /// Remembers a URL with its secrets: a request for its public form, as a lock has it, is sent to it.
+    pub fn remember_secret_url(&self, url: &SecretUrl) {
+        if url.has_secrets() {
+            let mut known = self.inner.secret_urls.lock().unwrap_or_else(PoisonError::into_inner);
+            // As requests have it, which may differ from how it was written.
+            let public = url.public_text();
+            let key = public.parse().map_or(public, |parsed: Url| parsed.to_string());
+            known.insert(key, url.clone());
+        }
+    }
+
+    /// The URL with the secrets that were remembered for it.
+    fn restore_secrets(&self, url: &Url) -> Option<Url> {
+        let known = self.inner.secret_urls.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(url.as_str())?.expose_secrets().parse().ok()
     }
 
     /// How many transfers may run concurrently.
@@ -384,6 +412,9 @@ impl Client {
         authorization: Option<http::HeaderValue>,
     ) -> Result<HttpResponse, SendError> {
         let mut current = request.clone();
+        if let Some(url) = self.restore_secrets(&request.url) {
+            current.url = url;
+        }
         if let Some(value) = authorization {
             current.headers.insert(header::AUTHORIZATION, value);
         }

@@ -13,7 +13,8 @@ use crate::{Credential, Error, Result};
 /// Where credentials come from.
 #[derive(Debug, Clone, Default)]
 pub struct Credentials {
-    given: Option<Arc<(String, Credential)>>,
+    /// Preferred to those of files.
+    given: Vec<Arc<(String, Credential)>>,
     file: Option<PathBuf>,
 }
 
@@ -26,21 +27,27 @@ impl Credentials {
 
     /// One credential for one server, which is preferred to those of the system.
     pub fn with_credential(server: &str, credential: Credential) -> Self {
-        Self { given: Some(Arc::new((server.to_owned(), credential))), file: None }
+        Self { given: vec![Arc::new((server.to_owned(), credential))], file: None }
+    }
+
+    /// With further ones for single servers, which are preferred to those of files.
+    #[must_use]
+    pub(crate) fn with_more(mut self, more: Vec<(String, Credential)>) -> Self {
+        self.given.extend(more.into_iter().map(Arc::new));
+        self
     }
 
     /// Those of one file, in the format of docker's `config.json`, instead of the system's.
     pub fn from_file(path: &Path) -> Self {
-        Self { given: None, file: Some(path.to_owned()) }
+        Self { given: Vec::new(), file: Some(path.to_owned()) }
     }
 
     /// The credential for a server, or for a repository on it (`host/org/app`): files may have one for a
     /// part of the path, and the longest counts. `None` when there is none. Reads files and may run a
     /// credential helper, so it blocks: call it from a thread that may block.
     pub fn find_credential(&self, server: &str) -> Result<Option<Credential>> {
-        if let Some(given) = &self.given
-            && docker_config::is_key_for(&given.0, server)
-        {
+        let given = self.given.iter().find(|given| docker_config::is_key_for(&given.0, server));
+        if let Some(given) = given {
             return Ok(Some(given.1.clone()));
         }
         // The first file that has a credential for the server counts, docker's before podman's.

@@ -93,9 +93,9 @@ pub enum Error {
         most: u64,
     },
     /// A URL does not parse.
-    #[error("{text:?} is not a valid URL: {reason}")]
+    #[error("{:?} is not a valid URL: {reason}", types::SecretUrl::new(text.as_str()).to_string())]
     Url {
-        /// The text.
+        /// The text, which may hold secrets.
         text: String,
         /// Why, and what to write.
         reason: String,

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use percent_encoding::percent_decode_str;
 use url::Url;
 
-use crate::{Error, Result};
+use crate::{Credential, Error, Result};
 
 /// `mirrors:` and `plainHttp:` of the user's configuration: which URL is used instead of a registry
 /// host (or of `hf` and `ollama`).
@@ -41,7 +42,12 @@ impl Mirrors {
     /// host is used without TLS, as docker and crane do.
     pub fn registry_endpoint(&self, host: &str) -> UpstreamEndpoint {
         if let Some(url) = self.endpoints.get(host) {
-            return UpstreamEndpoint { base: base_address(url), server: server_address(url) };
+            let mut public = url.clone();
+            // A credential in the address is the client's matter (`find_mirror_credential`). Both fail
+            // only for addresses without a host.
+            let _ = public.set_username("");
+            let _ = public.set_password(None);
+            return UpstreamEndpoint { base: base_address(&public), server: server_address(url) };
         }
         // The credential, too, has another name: `docker login` stores it under its old API's URL.
         if host == "docker.io" {
@@ -64,6 +70,14 @@ impl Mirrors {
         };
         Ok(UpstreamEndpoint { base: base_address(&url), server: server_address(&url) })
     }
+}
+
+/// The user and password that the address of a mirror has, with the server that they are for.
+pub(crate) fn find_mirror_credential(address: &str) -> Option<(String, Credential)> {
+    let url: Url = address.parse().ok()?;
+    let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let password = decode(url.password()?);
+    Some((server_address(&url), Credential::Password { user: decode(url.username()), password }))
 }
 
 /// What to write instead of an address that does not parse; url's own reasons (`relative URL without a
@@ -112,8 +126,11 @@ mod tests {
     fn a_mirror_stands_for_its_host_and_keeps_its_path() {
         let map = BTreeMap::from([
             ("docker.io".to_owned(), "http://127.0.0.1:5000".to_owned()),
-            ("ghcr.io".to_owned(), "https://mirror.corp/ghcr/".to_owned()),
+            ("ghcr.io".to_owned(), "https://me:p%40w@mirror.corp/ghcr/".to_owned()),
         ]);
+        let credential = find_mirror_credential(&map["ghcr.io"]).unwrap();
+        let password = Credential::Password { user: "me".into(), password: "p@w".into() };
+        assert_eq!(credential, ("mirror.corp".to_owned(), password));
         let mirrors = Mirrors::new(&map, &["plain.corp".to_owned()]).unwrap();
         assert_eq!(mirrors.registry_endpoint("docker.io").base, "http://127.0.0.1:5000");
         assert_eq!(mirrors.registry_endpoint("docker.io").server, "127.0.0.1:5000");

@@ -236,7 +236,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// For `map_err`: adds to an error of `net` what was requested.
     pub(crate) fn from_net(what: impl Into<String>) -> impl FnOnce(net::Error) -> Self {
-        let what = what.into();
+        // It may be an address with a password or a signature.
+        let what = types::redact_urls(&what.into());
         move |cause| Self::Net { what, cause }
     }
 

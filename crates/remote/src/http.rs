@@ -50,7 +50,7 @@ pub async fn look_up_file(
     match sha256 {
         Some(expected) if expected != received.blob.digest => Err(Error::DigestMismatch {
             server: parsed.host_str().unwrap_or_default().to_owned(),
-            what: url.to_owned(),
+            what: types::redact_urls(url),
             expected: expected.to_string(),
             actual: received.blob.digest.to_string(),
         }),
@@ -76,7 +76,7 @@ pub(crate) fn access_for_url(url: &Url) -> AccessScope {
 fn parse_url(url: &str) -> Result<Url> {
     let invalid = |reason: &str| {
         let cause = net::Error::Url { text: url.to_owned(), reason: reason.to_owned() };
-        Error::Net { what: url.to_owned(), cause }
+        Error::Net { what: types::SecretUrl::new(url).to_string(), cause }
     };
     let parsed = Url::parse(url)
         .map_err(|_| invalid("write a full address, such as https://example.org/model.gguf"))?;
@@ -109,7 +109,7 @@ fn file_name_from_url(url: &Url) -> Result<String> {
         return Ok(title);
     }
     Err(Error::Net {
-        what: url.to_string(),
+        what: types::redact_urls(url.as_str()),
         cause: net::Error::Url {
             text: url.to_string(),
             reason: "the address must end with a file name, such as https://example.org/model.gguf"
@@ -127,7 +127,7 @@ async fn find_length(client: &Client, url: &str) -> Result<Option<u64>> {
     let answer = client.send(&head, RepeatPolicy::Safe).await.map_err(Error::from_net(url))?;
     match answer.status() {
         StatusCode::NOT_FOUND | StatusCode::GONE => Err(Error::NotFound {
-            what: url.to_owned(),
+            what: types::redact_urls(url),
             hint: "check the address, for example in a browser".into(),
         }),
         status if status.is_success() => Ok(answer.content_length()),

@@ -135,11 +135,12 @@ async fn fetch_chart(
             Ok((artifact.root.name, artifact.manifest, metadata.version, metadata.name))
         }
         ChartSource::Repository { url, name } => {
-            let repository = helm::ChartRepository::new(&world.client, url)?;
+            let repository = helm::ChartRepository::new(&world.client, url.expose_secrets())?;
             let found =
                 repository.fetch_index().await?.choose_version(name, chart.version.as_deref())?;
             let archive = repository.download_chart(&found).await?;
-            store_chart(world, archive, helm::derive_artifact_repository(url)?).await
+            store_chart(world, archive, helm::derive_artifact_repository(url.expose_secrets())?)
+                .await
         }
         ChartSource::Local(path) => {
             let path = world.resolve_path(path);

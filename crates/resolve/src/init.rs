@@ -83,7 +83,7 @@ fn render_chart_entry(chart: &InitChart) -> String {
             format!("  - chart: {}\n", quoted(&format!("oci://{repository}")))
         }
         ChartSource::Repository { url, name } => {
-            format!("  - chart: {}\n    name: {}\n", quoted(url), quoted(name))
+            format!("  - chart: {}\n    name: {}\n", quoted(url.expose_secrets()), quoted(name))
         }
         ChartSource::Local(path) => format!("  - chart: {}\n", quoted(&path.display().to_string())),
     };

@@ -60,19 +60,25 @@ async fn resolve_model(
             // A sha256 in the input that differs from the pinned one means that the content
             // changed.
             let is_it = |pinned: &lock::LockedModel| {
-                matches!(pinned, lock::LockedModel::Url(pinned) if pinned.url == *url
+                matches!(pinned, lock::LockedModel::Url(pinned) if pinned.url == url.public_text()
                     && sha256.is_none_or(|wanted| wanted == pinned.content.digest))
             };
             if let Some(pinned) = pins.pinned_model(is_it) {
                 return Ok(vec![pinned.clone()]);
             }
             let (client, store) = (&world.client, &world.store);
-            let found =
-                remote::http::look_up_file(client, url, *sha256, store, &world.progress).await?;
+            let found = remote::http::look_up_file(
+                client,
+                url.expose_secrets(),
+                *sha256,
+                store,
+                &world.progress,
+            )
+            .await?;
             let documents = remote::artifact::build_file_artifact(&found.title, found.content)?;
             documents.write_to_store(store)?;
             Ok(vec![lock::LockedModel::Url(lock::LockedUrlModel {
-                url: url.clone(),
+                url: url.public_text(),
                 reference: documents.reference,
                 title: documents.title,
                 content: documents.content,
@@ -277,7 +283,7 @@ fn format_model(model: &input::InputModel) -> String {
     match model {
         input::InputModel::Hub { id, .. } => id.to_string(),
         input::InputModel::Ollama { name, .. } => name.clone(),
-        input::InputModel::Url { url, .. } => url.clone(),
+        input::InputModel::Url { url, .. } => url.to_string(),
         input::InputModel::ImagePath { image, path, .. } => format!("{image} {path}"),
     }
 }

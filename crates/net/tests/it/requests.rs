@@ -262,3 +262,25 @@ async fn an_answer_that_is_cut_in_its_small_body_names_the_request() {
 
     assert!(error.to_string().contains("/tags"), "{error}");
 }
+
+#[tokio::test]
+async fn a_url_without_its_secrets_is_sent_with_those_that_were_remembered() {
+    let server = Scripted::start(|_, _| answer("200 OK", "", "content"));
+    let whole = format!("http://me:pw@{}/file?version=2&token=abc", server.host);
+    let client = client();
+    client.remember_secret_url(&types::SecretUrl::new(whole));
+
+    let request = HttpRequest::get(&server.url("/file?version=2")).unwrap();
+    client.send(&request, RepeatPolicy::Safe).await.unwrap();
+
+    let seen = server.requests().concat();
+    assert!(seen.contains("/file?version=2&token=abc"), "{seen}");
+    // base64 of me:pw, in lower case as all of a request.
+    assert!(seen.contains("authorization: basic bwu6chc="), "{seen}");
+}
+
+#[test]
+fn an_error_about_a_url_has_none_of_its_secrets() {
+    let error = HttpRequest::get("ht tp://me:pw@host/?token=abc").err().unwrap().to_string();
+    assert!(!error.contains("pw") && !error.contains("abc"), "{error}");
+}

@@ -24,7 +24,7 @@ impl ChartRepository {
     /// A client for the repository at an `http(s)://` address.
     pub fn new(client: &Client, url: &str) -> Result<Self> {
         let parsed = Url::parse(url).map_err(|_| Error::Net {
-            what: format!("the chart repository {url}"),
+            what: format!("the chart repository {}", types::SecretUrl::new(url)),
             cause: net::Error::Url {
                 text: url.to_owned(),
                 reason: "write a full address, such as https://charts.example.org/stable".into(),
@@ -119,7 +119,7 @@ impl ChartRepository {
 /// `charts.example/stable`.
 pub fn derive_artifact_repository(url: &str) -> Result<String> {
     let parsed = Url::parse(url).map_err(|_| Error::Net {
-        what: format!("the chart repository {url}"),
+        what: format!("the chart repository {}", types::SecretUrl::new(url)),
         cause: net::Error::Url {
             text: url.to_owned(),
             reason: "write a full address, such as https://charts.example.org/stable".into(),

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{checks, rules, wiring};
-use crate::{Digest, ModelId, Platform, Reference};
+use crate::{Digest, ModelId, Platform, Reference, SecretUrl};
 
 /// A whole `gantry.yaml`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +68,7 @@ pub enum ChartSource {
     /// A repository with an `index.yaml`, and the chart's name in it.
     Repository {
         /// The repository's URL.
-        url: String,
+        url: SecretUrl,
         /// The chart's name.
         name: String,
     },
@@ -76,12 +76,27 @@ pub enum ChartSource {
     Local(PathBuf),
 }
 
+impl Input {
+    /// The URLs that may hold secrets: of models, and of chart repositories.
+    pub fn secret_urls(&self) -> impl Iterator<Item = &SecretUrl> {
+        let of_models = self.models.iter().filter_map(|model| match model {
+            InputModel::Url { url, .. } => Some(url),
+            _ => None,
+        });
+        let of_charts = self.charts.iter().filter_map(|chart| match &chart.source {
+            ChartSource::Repository { url, .. } => Some(url),
+            _ => None,
+        });
+        of_models.chain(of_charts)
+    }
+}
+
 impl ChartSource {
-    /// How the lock names it: its location, and its name for a chart in a repository.
+    /// How the lock names it: its location, without secrets, and its name for a chart in a repository.
     pub fn locked_name(&self) -> (String, Option<String>) {
         match self {
             Self::Oci { repository } => (format!("oci://{repository}"), None),
-            Self::Repository { url, name } => (url.clone(), Some(name.clone())),
+            Self::Repository { url, name } => (url.public_text(), Some(name.clone())),
             Self::Local(path) => (path.display().to_string(), None),
         }
     }
@@ -139,7 +154,7 @@ pub enum InputModel {
     /// One file at a URL.
     Url {
         /// The URL.
-        url: String,
+        url: SecretUrl,
         /// Its sha256; learned when locking if absent.
         sha256: Option<Digest>,
     },

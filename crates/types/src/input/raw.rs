@@ -13,7 +13,7 @@ use super::content::{
 use super::rules::{OperatorImageRules, PhoneHome};
 use super::tool::RawTool;
 use super::wiring::WiringRules;
-use crate::{Digest, Error, ModelId, Platform, Reference, Result};
+use crate::{Digest, Error, ModelId, Platform, Reference, Result, SecretUrl};
 
 /// Everything that a bundle is to carry.
 #[derive(Deserialize, schemars::JsonSchema)]
@@ -143,7 +143,7 @@ impl ChartSource {
                 return Err(invalid("give the chart's name in that repository in `name:`"));
             };
             return Ok(Self::Repository {
-                url: chart.trim_end_matches('/').to_owned(),
+                url: SecretUrl::new(chart.trim_end_matches('/')),
                 name: name.to_owned(),
             });
         }
@@ -309,7 +309,7 @@ impl RawModel {
                 .map(|text| Digest::from_hex(text.strip_prefix("sha256:").unwrap_or(&text)))
                 .transpose()
                 .map_err(|error| error.to_string())?;
-            return Ok(InputModel::Url { url, sha256 });
+            return Ok(InputModel::Url { url: SecretUrl::new(url), sha256 });
         }
         match (self.image, self.path) {
             (Some(image), Some(path)) => Ok(InputModel::ImagePath { image, path, id: self.name }),

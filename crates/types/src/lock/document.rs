@@ -312,7 +312,7 @@ pub struct LockedOllamaModel {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct LockedUrlModel {
-    /// The URL.
+    /// The URL, without user, password and secret parameters ([`crate::SecretUrl`]).
     pub url: String,
     /// The name of the file as an OCI artifact.
     pub reference: Reference,
