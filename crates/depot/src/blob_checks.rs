@@ -4,7 +4,9 @@
 //! A whole blob is hashed while it is sent, and its last chunk is held back until the digest is right.
 //! A part of a blob is sent only when the whole blob was checked since the files that hold it last
 //! changed; if not, the first such request starts one check, and all wait for it. What was found out is
-//! remembered with the state of those files ([`store::FileStamp`]).
+//! remembered with the state of those files ([`store::FileStamp`]) for a day; until then a blob that was
+//! right is sent without hashing it again, and its last chunk is held back until its files are known to
+//! have stayed the same.
 
 use std::collections::HashMap;
 use std::io::{self, Read};
@@ -26,6 +28,8 @@ const CHECK_BUFFER: usize = 256 << 10;
 /// How long damage of a file that was written just before is remembered: until its stamp would show
 /// another write.
 const UNSETTLED_LIFE: Duration = Duration::from_secs(3);
+/// How long a blob that was right counts as such: media can change without a write.
+const INTACT_LIFE: Duration = Duration::from_hours(24);
 /// How long a failure to read is remembered: a medium may be connected again, unchanged.
 const FAILURE_LIFE: Duration = Duration::from_secs(30);
 
@@ -173,7 +177,7 @@ impl BlobChecks {
     fn read_and_compare(self: Arc<Self>, blob: BlobSnapshot) -> BlobVerdict {
         let range = 0..blob.size;
         let mut buffer = vec![0; CHECK_BUFFER];
-        let read = self.open_reader(blob, range).and_then(|mut reader| {
+        let read = self.open_reader(blob, range, ReaderCheck::Digest).and_then(|mut reader| {
             while reader.read(&mut buffer)? > 0 {}
             Ok(())
         });
@@ -183,14 +187,14 @@ impl BlobChecks {
         }
     }
 
-    /// A reader of a range of a blob. That of the whole blob hashes it; that of a part belongs to a blob
-    /// that was found intact. Both give the last bytes out only when all are known to be right.
+    /// A reader of a range of a blob, which gives the last bytes out only when all are known to be right.
     pub(crate) fn open_reader(
         self: Arc<Self>,
         blob: BlobSnapshot,
         range: Range<u64>,
+        check: ReaderCheck,
     ) -> io::Result<CheckedReader> {
-        let hasher = (range == (0..blob.size)).then(Sha256Hasher::new);
+        let hasher = (check == ReaderCheck::Digest).then(Sha256Hasher::new);
         let remaining = range.end - range.start;
         match self.source.open_blob(&blob.digest, range) {
             Ok(inner) => Ok(CheckedReader { inner, remaining, hasher, blob, checks: self }),
@@ -232,7 +236,8 @@ impl BlobChecks {
         }
         let (files, verdict) = (blob.files.clone(), BlobVerdict::Intact);
         let mut records = self.lock_records();
-        records.insert(blob.digest, BlobRecord { files, verdict, expires: None });
+        let expires = Some(Instant::now() + INTACT_LIFE);
+        records.insert(blob.digest, BlobRecord { files, verdict, expires });
         self.count_damaged(&records);
     }
 
@@ -294,11 +299,20 @@ impl BlobSnapshot {
     }
 }
 
+/// How a reader finds out whether all bytes are right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReaderCheck {
+    /// By hashing them: for a whole blob.
+    Digest,
+    /// By the files, which have stayed as they were when the blob was found intact.
+    Files,
+}
+
 /// Reads a range of a blob, and fails instead of returning its last bytes when not all were right.
 pub(crate) struct CheckedReader {
     inner: SourceReader,
     remaining: u64,
-    /// For a whole blob.
+    /// For [`ReaderCheck::Digest`].
     hasher: Option<Sha256Hasher>,
     blob: BlobSnapshot,
     checks: Arc<BlobChecks>,

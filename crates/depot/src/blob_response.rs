@@ -15,7 +15,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use types::Digest;
 
-use crate::blob_checks::{BlobChecks, BlobSnapshot, BlobState, BlobVerdict};
+use crate::blob_checks::{BlobChecks, BlobSnapshot, BlobState, BlobVerdict, ReaderCheck};
 use crate::range::{RequestedRange, is_unchanged, parse_range};
 
 /// How long the headers of a part of a blob wait for the check of the whole blob. After that they are
@@ -96,13 +96,15 @@ pub(crate) async fn respond_with_blob(
     let mut chunks = if must_wait {
         let mut check = Arc::clone(checks).check_blob(blob.clone()).boxed();
         match tokio::time::timeout(CHECK_PATIENCE, &mut check).await {
-            Ok(BlobVerdict::Intact) => stream_blob(checks, blob, range),
+            Ok(BlobVerdict::Intact) => stream_blob(checks, blob, range, ReaderCheck::Files),
             Ok(BlobVerdict::Damaged(reason)) => return Err(BlobFailure::Damaged(reason)),
             Err(_) => {
                 let checks = Arc::clone(checks);
                 let chunks = async move {
                     match check.await {
-                        BlobVerdict::Intact => stream_blob(&checks, blob, range),
+                        BlobVerdict::Intact => {
+                            stream_blob(&checks, blob, range, ReaderCheck::Files)
+                        }
                         BlobVerdict::Damaged(reason) => {
                             stream::iter([Err(io::Error::other(reason))]).boxed()
                         }
@@ -113,7 +115,8 @@ pub(crate) async fn respond_with_blob(
             }
         }
     } else {
-        stream_blob(checks, blob, range)
+        let check = if is_intact { ReaderCheck::Files } else { ReaderCheck::Digest };
+        stream_blob(checks, blob, range, check)
     };
     // Wait for the first chunk before the status is sent, so that a failure is an error response.
     let first = chunks.next().await.transpose();
@@ -132,7 +135,8 @@ fn stream_blob(
     checks: &Arc<BlobChecks>,
     blob: BlobSnapshot,
     range: Range<u64>,
+    check: ReaderCheck,
 ) -> BoxStream<'static, io::Result<Bytes>> {
     let checks = Arc::clone(checks);
-    net::body::stream_reader(move || checks.open_reader(blob, range))
+    net::body::stream_reader(move || checks.open_reader(blob, range, check))
 }
