@@ -21,6 +21,7 @@ mod policy;
 mod post_render;
 mod refused;
 mod relocate;
+mod secrets;
 mod serve;
 mod slow;
 mod snapshots;
