@@ -122,6 +122,12 @@ fn move_images(context: &CommandContext, args: &PostRenderArgs) -> Result<String
             compiled.image, compiled.place, compiled.why
         ));
     }
+    for registry in &post.proof.registries {
+        context.ui.print_warning(&format!(
+            "the registry {} in {} points outside, and a program puts names of images behind it; set it by a value of the chart: gantry relocate",
+            registry.text, registry.place
+        ));
+    }
     Ok(post.stream)
 }
 
@@ -191,10 +197,10 @@ fn find_refusal(post: &PostRenderedStream, target: &RelocationTarget) -> Option<
     for change in &proof.changes {
         let _ = writeln!(message, "{} would change, but is not an image", change.place);
     }
-    // Images that operators pull by themselves are in no manifest. They cannot be moved here and are
-    // reported as warnings, so they do not count against the proof.
-    let is_proven =
-        RelocationProof { compiled_in: vec![], ..proof.clone() }.verdict() == ProofVerdict::Proven;
+    // Images that operators pull by themselves, or name behind a registry, are in no manifest. They
+    // cannot be moved here and are reported as warnings, so they do not count against the proof.
+    let in_manifests = RelocationProof { compiled_in: vec![], registries: vec![], ..proof.clone() };
+    let is_proven = in_manifests.verdict() == ProofVerdict::Proven;
     (!is_proven).then(|| {
         CommandError::new(
             ErrorKind::Integrity,
