@@ -7,6 +7,7 @@ use prometheus_client::registry::Registry;
 
 use crate::blob_checks::BlobChecks;
 use crate::catalogue::{Catalogue, DepotSummary};
+use crate::files::ServedFiles;
 use crate::metrics::DepotMetrics;
 use crate::served_models::ServedModels;
 use crate::{Result, catalogue_reader};
@@ -16,6 +17,7 @@ pub struct Depot {
     pub(crate) source: Arc<dyn store::Source>,
     pub(crate) catalogue: Catalogue,
     pub(crate) models: ServedModels,
+    pub(crate) files: ServedFiles,
     pub(crate) checks: Arc<BlobChecks>,
     metrics: DepotMetrics,
     /// Held while the media are checked, so that a medium that does not answer holds one thread only.
@@ -27,10 +29,14 @@ impl Depot {
     /// absent is left out and listed in the [`DepotSummary`]; the rest is served.
     pub fn open(source: Arc<dyn store::Source>) -> Result<Self> {
         let mut models = ServedModels::default();
+        let mut files = ServedFiles::default();
         let mut damaged = Vec::new();
         let catalogue = catalogue_reader::read_catalogue(
             &*source,
-            |root, manifest| models.add_root(root, manifest),
+            |root, manifest| {
+                models.add_root(root, manifest);
+                files.add_root(root, manifest);
+            },
             |root, error| damaged.push((root.clone(), error.to_string())),
         )?;
         for (root, reason) in damaged {
@@ -40,7 +46,7 @@ impl Depot {
         let metrics = DepotMetrics::default();
         metrics.set_unserved_roots(catalogue.left_out.len());
         let checks = Arc::new(BlobChecks::new(Arc::clone(&source), metrics.clone()));
-        Ok(Self { source, catalogue, models, checks, metrics, probing: Arc::default() })
+        Ok(Self { source, catalogue, models, files, checks, metrics, probing: Arc::default() })
     }
 
     /// What can be pulled, in numbers, for the start message.

@@ -13,6 +13,7 @@ mod catalogue_reader;
 mod depot;
 mod error;
 mod error_response;
+mod files;
 mod hub;
 mod metrics;
 mod oci;

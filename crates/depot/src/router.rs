@@ -7,9 +7,9 @@ use axum::middleware::map_response;
 use axum::response::Response;
 use axum::routing::{any, get};
 
-use crate::{Depot, hub, oci};
+use crate::{Depot, files, hub, oci};
 
-/// One router for both endpoints.
+/// One router for all endpoints.
 pub fn build_router(depot: Arc<Depot>) -> Router {
     let oci = Router::new()
         .route("/v2/", get(oci::handle_version_check))
@@ -22,7 +22,13 @@ pub fn build_router(depot: Arc<Depot>) -> Router {
         // every other path is one.
         .fallback(hub::handle_files)
         .layer(map_response(async |response| tag_endpoint("hub", response)));
-    oci.merge(hub).with_state(depot)
+    let files = Router::new()
+        .route("/files", any(files::handle_list))
+        .route("/files/", any(files::handle_list))
+        .route("/files/{name}", any(files::handle_name))
+        .route("/files/{digest}/{name}", any(files::handle_exact_name))
+        .layer(map_response(async |response| tag_endpoint("files", response)));
+    oci.merge(hub).merge(files).with_state(depot)
 }
 
 /// Marks a response with its endpoint, for the server's metrics.

@@ -22,7 +22,8 @@ const DRAIN: Duration = Duration::from_secs(30);
 ///
 /// Nothing is unpacked: blobs are read directly from the store or the bundle files. One port has all
 /// endpoints: an OCI registry to pull from (for skopeo, crane, helm, and containerd as a mirror), the
-/// API of the Hugging Face Hub (for HF_ENDPOINT), /metrics, /healthz and /readyz.
+/// API of the Hugging Face Hub (for HF_ENDPOINT), plain files and models from URLs under /files/,
+/// /metrics, /healthz and /readyz.
 ///
 /// Blobs are verified while they are sent. A damaged one is answered with an error, or its connection is
 /// closed before the last byte; /readyz and /metrics name it. /readyz fails when the medium is gone.
@@ -33,6 +34,7 @@ Examples:
   gantry serve                                   # the store, on 127.0.0.1:5000
   skopeo copy docker://depot:5000/docker.io/library/nginx:1.25 oci:nginx
   HF_ENDPOINT=http://depot:5000 hf download BAAI/bge-m3
+  curl -O http://depot:5000/files/llama.gguf
   helm pull oci://depot:5000/org/charts/app --version 1.2.3 --plain-http")]
 pub(crate) struct ServeArgs {
     /// Bundle files, folders of bundle files, the .gantry.json beside them, or one store folder

@@ -236,6 +236,43 @@ fn nothing_is_written_through_a_planted_link() {
     }
 }
 
+#[test]
+fn files_are_served_under_their_names_and_by_digest_where_two_have_one_name() {
+    let home = tempfile::tempdir().unwrap();
+    let gantry = alone(home.path());
+    gantry.write_file("a/model (Q4).gguf", "weights");
+    gantry.write_file("a/note.txt", "one");
+    gantry.write_file("b/note.txt", "two");
+    gantry.write_file(
+        "gantry.yaml",
+        "version: 1\nname: own\nfiles: ['a/model (Q4).gguf', a/note.txt, b/note.txt]\n",
+    );
+    gantry.run(["lock"]).assert_success();
+    gantry.run(["fetch"]).assert_success();
+    let mut depot = gantry.start(["serve", &text(gantry.store()), "--listen", "127.0.0.1:0"]);
+    let host = depot.wait_for_word_after(" on ");
+    let curl = |path: &str, more: &[&str]| {
+        let mut curl = tools::tool_command("curl");
+        curl.args(["-sS", "-w", " %{http_code}"]).args(more).arg(format!("{host}{path}"));
+        tools::run_command(&mut curl)
+    };
+
+    assert_eq!(curl("/files/model%20(Q4).gguf", &[]), "weights 200");
+    assert_eq!(curl("/files/model%20(Q4).gguf", &["-H", "Range: bytes=2-3"]), "ig 206");
+    assert!(curl("/files/note.txt", &[]).ends_with(" 409"));
+    assert!(curl("/files/no.txt", &[]).ends_with(" 404"));
+    let list = curl("/files/", &[]);
+    let list: serde_json::Value = serde_json::from_str(list.trim_end_matches(" 200")).unwrap();
+    let files = list["files"].as_array().unwrap();
+    assert_eq!(files.len(), 3);
+    let note = |content: &str| {
+        let digest = store::hash::sha256(content.as_bytes()).to_string();
+        let file = files.iter().find(|file| file["digest"] == digest).unwrap();
+        curl(file["path"].as_str().unwrap(), &[])
+    };
+    assert_eq!((note("one"), note("two")), ("one 200".to_owned(), "two 200".to_owned()));
+}
+
 /// Writes a models folder of Ollama with `tiny:3b`; returns its manifest and the digest of its weights.
 fn write_ollama_model(folder: &Path) -> (String, String) {
     let blob = |bytes: &[u8]| {
