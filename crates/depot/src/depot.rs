@@ -7,8 +7,8 @@ use prometheus_client::registry::Registry;
 
 use crate::blob_checks::BlobChecks;
 use crate::catalogue::{Catalogue, DepotSummary};
-use crate::files::ServedFiles;
 use crate::metrics::DepotMetrics;
+use crate::served_files::ServedFiles;
 use crate::served_models::ServedModels;
 use crate::{Result, catalogue_reader};
 

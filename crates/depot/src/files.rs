@@ -6,7 +6,6 @@
 //! | `/files/<name>` | the file of this name |
 //! | `/files/<first 12 hex of the sha256>/<name>` | the file of this name and content, where two have one name |
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
@@ -15,15 +14,11 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde::Serialize;
+use types::Digest;
 use types::carried_file::CarriedFile;
-use types::{Digest, Manifest, Root};
 
 use crate::Depot;
 use crate::blob_response::{self, BlobFailure};
-
-/// The files of a depot, by their names.
-#[derive(Default)]
-pub(crate) struct ServedFiles(BTreeMap<String, Vec<CarriedFile>>);
 
 /// One file in the list.
 #[derive(Serialize)]
@@ -41,28 +36,12 @@ struct FileList<'a> {
     files: Vec<ListedFile<'a>>,
 }
 
-impl ServedFiles {
-    /// Adds the root if it is a file.
-    pub(crate) fn add_root(&mut self, root: &Root, manifest: &Manifest) {
-        let Some(file) = CarriedFile::from_root(root, manifest) else { return };
-        let same_name = self.0.entry(file.title.clone()).or_default();
-        if !same_name.contains(&file) {
-            same_name.push(file);
-        }
-    }
-
-    /// The files of this name.
-    fn list_named(&self, name: &str) -> &[CarriedFile] {
-        self.0.get(name).map_or(&[], Vec::as_slice)
-    }
-}
-
 /// `/files/`
 pub(crate) async fn handle_list(State(depot): State<Arc<Depot>>, method: Method) -> Response {
     if !matches!(method, Method::GET | Method::HEAD) {
         return refuse_method();
     }
-    let files = depot.files.0.values().flatten().map(|file| ListedFile {
+    let files = depot.files.iter().map(|file| ListedFile {
         name: &file.title,
         digest: file.digest,
         bytes: file.size,

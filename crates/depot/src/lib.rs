@@ -19,6 +19,7 @@ mod metrics;
 mod oci;
 mod range;
 mod router;
+mod served_files;
 mod served_models;
 
 pub use catalogue::{DepotSummary, UnservedRoot};
