@@ -27,6 +27,7 @@ mod relocation_page;
 mod render;
 mod rules;
 mod set_cover;
+mod site_digests;
 mod taint;
 mod target;
 mod template_values;

@@ -61,6 +61,13 @@ impl RelocationPage<'_> {
         page.sections.push(self.wiring_section());
         page.sections.push(self.offline_section());
         page.sections.push(self.possible_section());
+        let unconfirmed = self.report.unconfirmed.iter().map(|unconfirmed| {
+            let (image, place) = (&unconfirmed.image, &unconfirmed.place);
+            TextLine::from(format!("{image} in {place}: {}", unconfirmed.reason()).as_str())
+        });
+        page.sections.push(
+            PageSection::new("Digests that the site may not have").with_list(unconfirmed.collect()),
+        );
         page.sections.push(self.secrets_section());
         let notes = report.notes.iter().map(|note| TextLine::from(note.as_str())).collect();
         page.sections.push(PageSection::new("Not set").with_list(notes));
@@ -83,6 +90,15 @@ impl RelocationPage<'_> {
                 "Proven: every image comes from the site".to_owned(),
                 "The chart was rendered with and without the overlay. With it, every image is the \
                  site's name for the same tag or digest, and nothing but image references differs.",
+            ),
+            ProofVerdict::Unconfirmed => (
+                Tone::Warning,
+                format!(
+                    "Unconfirmed: {} that the site may not have",
+                    format_count(self.report.unconfirmed.len(), "digest")
+                ),
+                "Everything else is proven. The site's registry may have another index under these \
+                 names, without the platforms that were left out.",
             ),
             ProofVerdict::Leftovers => (
                 Tone::Warning,

@@ -14,7 +14,7 @@ use crate::manifest::Manifests;
 use crate::mirrors::{self, MirrorFile, RegistryScheme};
 use crate::relocate::{
     CompiledInImage, ForeignReference, ProofVerdict, Relocation, RelocationTarget,
-    UnexpectedChange, UnlockedImage,
+    UnconfirmedDigest, UnexpectedChange, UnlockedImage,
 };
 use crate::{DocumentPath, Result, find};
 
@@ -47,6 +47,9 @@ pub struct RelocationReport {
     /// Images that are not in the lock, so that the site will not have them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub not_locked: Vec<UnlockedImage>,
+    /// Digests that the site may not have.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unconfirmed: Vec<UnconfirmedDigest>,
     /// The documents that pull from the site and to which no value adds its pull secret.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub without_secret: Vec<find::ManifestLocation>,
@@ -213,6 +216,7 @@ impl RelocationReport {
             registries: proof.registries.clone(),
             possible: proof.possible.clone(),
             not_locked: proof.not_locked.clone(),
+            unconfirmed: proof.unconfirmed.clone(),
             without_secret: relocation.without_secret.clone(),
             notes: relocation.notes.clone(),
             changes: proof.changes.clone(),
@@ -319,6 +323,7 @@ impl RelocationReport {
                 let _ = writeln!(text, "- `{}`: {}", possible.image, possible.reason());
             }
         }
+        text.push_str(&self.unconfirmed_markdown());
         if !self.without_secret.is_empty() {
             text.push_str(
                 "\n## Without the pull secret\n\nNo value of the chart adds it to these; add it to \
@@ -334,6 +339,22 @@ impl RelocationReport {
                 let _ = writeln!(text, "- {note}");
             }
         }
+    }
+
+    /// The digests that the site may not have, as Markdown. Empty if there are none.
+    pub fn unconfirmed_markdown(&self) -> String {
+        let mut text = String::new();
+        if !self.unconfirmed.is_empty() {
+            text.push_str(
+                "\n## Digests that the site may not have\n\nLoad first, then ask again where the \
+                 site's registry can be reached, or give the receipt of the load.\n\n",
+            );
+        }
+        for unconfirmed in &self.unconfirmed {
+            let UnconfirmedDigest { image, place, .. } = unconfirmed;
+            let _ = writeln!(text, "- `{image}` in {place}: {}", unconfirmed.reason());
+        }
+        text
     }
 
     /// What refutes the proof, as Markdown: images that are not in the lock, unexpected changes

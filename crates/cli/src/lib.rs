@@ -23,6 +23,7 @@ mod model_targets;
 mod output_files;
 mod parse_error;
 mod seeder_session;
+mod site_digests;
 mod ui;
 mod value_parsers;
 

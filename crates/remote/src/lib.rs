@@ -25,6 +25,7 @@ pub mod own_image;
 mod receive;
 pub mod scratch;
 pub mod similar_names;
+pub mod site_receipt;
 pub mod site_registry;
 mod tarball;
 

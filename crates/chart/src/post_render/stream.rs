@@ -11,6 +11,7 @@ use crate::proof::expected_changes::ExpectedChanges;
 use crate::proof::prove::prove_relocation;
 use crate::proof::relocation_proof::RelocationProof;
 use crate::proof::unlocked_images::list_unlocked_images;
+use crate::site_digests::{list_unconfirmed_digests, with_site_digest};
 use crate::taint::image_move::ImageMove;
 use crate::taint::indexed_render::IndexedRender;
 use crate::target::RelocationTarget;
@@ -48,7 +49,7 @@ pub fn post_render_with_rules(
     // finds nothing.
     for _ in 0..ROUNDS {
         let now = after.as_ref().unwrap_or(&before);
-        let round = find_outside_images(now, &before, target)?;
+        let round = find_outside_images(now, &before, target, locked)?;
         let moved = move_images(&edited, &now.manifests, &round);
         // The proof needs each location once, with the text that it had when it was found first.
         for site in round {
@@ -79,6 +80,9 @@ pub fn post_render_with_rules(
         let at_site = all.filter(|found| target.is_site_image(&found.reference));
         let outside = sites.iter().map(|site| &site.found);
         proof.not_locked = list_unlocked_images(outside.chain(at_site), locked);
+        let named = findings.images.iter().filter(|found| is_home(&found.reference));
+        proof.unconfirmed =
+            list_unconfirmed_digests(named.map(|found| (&found.reference, &found.place)), locked);
     }
     Ok(PostRenderedStream { stream: edited, proof })
 }
@@ -91,6 +95,7 @@ fn find_outside_images(
     now: &IndexedRender,
     before: &IndexedRender,
     target: &RelocationTarget,
+    locked: Option<&SiteContent>,
 ) -> Result<Vec<ImageMove>> {
     // An edited stream is compared with the original, whose unchanged documents are known already.
     let findings =
@@ -106,7 +111,10 @@ fn find_outside_images(
     };
     let mut sites: Vec<ImageMove> = outside
         .into_iter()
-        .filter_map(|found| Some(ImageMove::new(found, name(&found.reference)?)))
+        .filter_map(|found| {
+            let name = name(&found.reference)?;
+            Some(ImageMove::new(found, with_site_digest(name, &found.reference, locked)))
+        })
         .collect();
     let more = mentions::find_mentions(&now.manifests, &sites);
     sites.extend(more);
@@ -124,7 +132,8 @@ fn move_images(stream: &str, manifests: &Manifests, sites: &[ImageMove]) -> Stri
             .iter()
             .flat_map(|(site, texts)| {
                 site.found.parts.iter().zip(texts).filter_map(|(part, to)| {
-                    let is_name = part.role != PartRole::Whole || mentions::is_mention(site);
+                    let is_name = !matches!(part.role, PartRole::Whole | PartRole::Digest)
+                        || mentions::is_mention(site);
                     Some(TextReplacement {
                         steps: part.path.steps(),
                         from: &part.text,
@@ -142,7 +151,8 @@ fn move_images(stream: &str, manifests: &Manifests, sites: &[ImageMove]) -> Stri
     edited
 }
 
-/// The new text of each part of a reference; `None` where it stays. Tags and digests always stay.
+/// The new text of each part of a reference; `None` where it stays. Tags always stay, and digests
+/// where the site has the same index.
 /// If the name has several parts, `registry: q.io, repository: o/app`, and the name at the site
 /// ends in the later ones (`site:5000/ai/o/app`), only the first changes (`site:5000/ai`).
 /// Otherwise, if there are two, the last one becomes the last segment of the name at the site, and
@@ -153,14 +163,22 @@ fn build_replacements(site: &ImageMove) -> Vec<Option<String>> {
         .filter(|part| !matches!(site.found.parts[*part].role, PartRole::Tag | PartRole::Digest))
         .collect();
     let [first, rest @ ..] = names.as_slice() else { return wanted };
+    let mut name = site.wanted.as_str();
+    if let Some((part, text)) = site.digest_part() {
+        name = name.strip_suffix(&format!("@{text}")).unwrap_or(name);
+        let at = site.found.parts.iter().position(|other| other.path == part.path);
+        if let Some(at) = at {
+            wanted[at] = Some(text);
+        }
+    }
     let tail = rest.iter().fold(String::new(), |tail, part| {
         format!("{tail}/{}", site.found.parts[*part].text.trim_matches('/'))
     });
-    if let Some(head) = site.wanted.strip_suffix(&tail) {
+    if let Some(head) = name.strip_suffix(&tail) {
         // `registry: quay.io/` keeps its slash.
         let slash = if site.found.parts[*first].text.ends_with('/') { "/" } else { "" };
         wanted[*first] = Some(format!("{head}{slash}"));
-    } else if let ([last], Some((head, name))) = (rest, site.wanted.rsplit_once('/')) {
+    } else if let ([last], Some((head, name))) = (rest, name.rsplit_once('/')) {
         wanted[*first] = Some(head.to_owned());
         wanted[*last] = Some(name.to_owned());
     }
@@ -318,6 +336,46 @@ data:
                 after.stream
             );
         }
+    }
+
+    #[test]
+    fn a_digest_that_is_another_one_at_the_site_is_written_in_texts_and_fields_alike() {
+        let (old, new) = ("ab".repeat(32), "cd".repeat(32));
+        let lock = format!(
+            "version: 1\nname: l\nplatforms: []\nimages:\n- {{reference: 'q.io/o/app:1', digest: \
+             'sha256:{old}', mediaType: m, size: 1, platforms: [], manifests: [], seen: []}}\n"
+        );
+        let receipt = format!(
+            r#"{{"version": 1, "target": "site:5000/ai", "blobs": [], "roots": [{{"name": "q.io/o/app:1",
+            "kind": "image", "digest": "sha256:{old}", "target": "site:5000/ai/o/app:1",
+            "rewritten": "sha256:{new}"}}]}}"#
+        );
+        let locks = [types::lock::Lock::parse("gantry.lock", &lock).unwrap()];
+        let receipts = [types::receipt::Receipt::parse("r", &receipt).unwrap()];
+        let registry =
+            RegistryTarget::from_prefix(&"site:5000/ai".parse().unwrap(), NamingRule::Path);
+        let stream = format!(
+            "kind: Pod\nspec: {{containers: [{{image: 'q.io/o/app:1@sha256:{old}', args: \
+             [--x-image=q.io/o/app@sha256:{old}]}}]}}\n---\nkind: X\napiVersion: x.y/v1\nspec:\n  \
+             a: {{registry: q.io, repository: o/app, tag: '1', digest: 'sha256:{old}'}}\n"
+        );
+        let rules = OperatorRules::default();
+        let post_render = |receipts: &[types::receipt::Receipt]| {
+            let content = SiteContent::new(&locks, receipts, &registry).unwrap();
+            post_render_with_rules(&stream, &site_target(), &rules, Some(&content)).unwrap()
+        };
+
+        let after = post_render(&receipts);
+
+        assert_eq!(after.proof.verdict(), ProofVerdict::Proven, "{:#?}", after.proof);
+        let expected = stream
+            .replace(&old, &new)
+            .replace("q.io/o/app", "site:5000/ai/o/app")
+            .replace("registry: q.io", "registry: site:5000/ai");
+        assert_eq!(after.stream, expected);
+        let unknown = post_render(&[]);
+        assert_eq!(unknown.proof.verdict(), ProofVerdict::Unconfirmed, "{:#?}", unknown.proof);
+        assert!(unknown.proof.unconfirmed.iter().all(|one| !one.is_absent));
     }
 
     #[test]

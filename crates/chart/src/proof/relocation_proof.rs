@@ -9,6 +9,7 @@ use super::unlocked_images::UnlockedImage;
 use crate::find::{
     BrokenImageField, Confidence, FoundImage, ImageScan, LocationKind, ManifestLocation,
 };
+use crate::site_digests::UnconfirmedDigest;
 use crate::target::RelocationTarget;
 
 /// What a render with the overlay shows; serialized into the reports of `gantry relocate`.
@@ -35,6 +36,8 @@ pub struct RelocationProof {
     pub possible: Vec<CompiledInImage>,
     /// The images that the lock does not have, so the site will not have them either.
     pub not_locked: Vec<UnlockedImage>,
+    /// The digests that the site may not have.
+    pub unconfirmed: Vec<UnconfirmedDigest>,
 }
 
 /// An image that has its name at the site.
@@ -89,6 +92,8 @@ pub struct ForeignReference {
 pub enum ProofVerdict {
     /// Every image is moved and nothing else changed.
     Proven,
+    /// Every image is moved, and it is not known whether the site has all digests that are named.
+    Unconfirmed,
     /// Some images could not be moved; everything else is proven.
     Leftovers,
     /// Something else changed, a text points outside, or an image is not in the lock.
@@ -100,6 +105,7 @@ impl ProofVerdict {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Proven => "proven",
+            Self::Unconfirmed => "unconfirmed",
             Self::Leftovers => "leftovers",
             Self::Refuted => "refuted",
         }
@@ -117,6 +123,7 @@ impl RelocationProof {
             && self.registries.is_empty();
         match (is_refuted, is_all) {
             (true, _) => ProofVerdict::Refuted,
+            (false, true) if !self.unconfirmed.is_empty() => ProofVerdict::Unconfirmed,
             (false, true) => ProofVerdict::Proven,
             (false, false) => ProofVerdict::Leftovers,
         }

@@ -60,7 +60,13 @@ impl RenderKnowledge {
         let texts: Vec<&str> = open.iter().map(|site| self.moves[*site].text.as_str()).collect();
         let known: BTreeSet<_> =
             self.slots.iter().map(|slot| (slot.path.clone(), slot.start)).collect();
-        let more = slots::find_slots(subject.chart, &subject.effective, &texts).into_iter();
+        let digests: Vec<&str> = open
+            .iter()
+            .filter_map(|site| Some(self.moves[*site].digest.as_ref()?.was.as_str()))
+            .collect();
+        let more = slots::find_slots(subject.chart, &subject.effective, &texts)
+            .into_iter()
+            .chain(slots::find_digest_slots(&subject.scopes, &subject.effective, &digests));
         let more = more.filter(|slot| !known.contains(&(slot.path.clone(), slot.start)));
         let start = self.slots.len();
         // Appended, because the numbers of slots are in the compositions that are known already.

@@ -45,4 +45,5 @@ pub use crate::proof::relocation_proof::{
     ForeignReference, MovedImage, ProofVerdict, RelocationProof, UnexpectedChange, UnmovedImage,
 };
 pub use crate::proof::unlocked_images::UnlockedImage;
+pub use crate::site_digests::UnconfirmedDigest;
 pub use crate::target::RelocationTarget;

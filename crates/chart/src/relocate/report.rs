@@ -16,6 +16,7 @@ use crate::overlay::{self, OverlayComments};
 use crate::path::DocumentPath;
 use crate::proof::relocation_proof::{RelocationProof, UnmovedImage};
 use crate::proof::unlocked_images::{UnlockedImage, list_unlocked_images};
+use crate::site_digests::{UnconfirmedDigest, list_unconfirmed_digests};
 
 impl Relocator<'_> {
     /// The result, from the best attempt; without one, of a render in which nothing was moved.
@@ -25,6 +26,7 @@ impl Relocator<'_> {
             None => (self.write_overlay(&SlotAssignment::new()), self.prove_without_overlay()),
         };
         proof.not_locked = self.find_unlocked_images();
+        proof.unconfirmed = self.find_unconfirmed_digests(&proof);
         let reasons = proof.stayed.iter().map(|stayed| self.explain_unmoved(stayed)).collect();
         let places: BTreeMap<usize, &ManifestLocation> = self
             .learnt
@@ -59,6 +61,18 @@ impl Relocator<'_> {
         let all = self.learnt.before.findings().images.iter();
         let at_site = all.filter(|found| self.known.target.is_site_image(&found.reference));
         list_unlocked_images(written.chain(compiled).chain(at_site), locked)
+    }
+
+    /// The digests that the chart names with the overlay and that the site may not have: of images
+    /// that were moved, and of those that had the site's name before.
+    fn find_unconfirmed_digests(&self, proof: &RelocationProof) -> Vec<UnconfirmedDigest> {
+        let Some(locked) = self.known.options.locked else { return vec![] };
+        let moved = proof.moved.iter().map(|moved| (&moved.to, &moved.place));
+        let found = self.learnt.before.findings().images.iter();
+        let own = found
+            .filter(|found| self.known.target.is_site_image(&found.reference))
+            .map(|found| (&found.reference, &found.place));
+        list_unconfirmed_digests(moved.chain(own), locked)
     }
 
     /// The overlay file for an assignment, with a comment for every value.

@@ -17,6 +17,7 @@ use super::solve::MoveGoal;
 use crate::find::{Confidence, FoundImage, LocationKind};
 use crate::manifest::Manifests;
 use crate::render::RenderFunction;
+use crate::site_digests::with_site_digest;
 use crate::taint::guards::find_guards;
 use crate::taint::image_move::ImageMove;
 use crate::taint::indexed_render::IndexedRender;
@@ -120,6 +121,7 @@ impl<'a> Relocator<'a> {
                 None => self.known.target.prefix.site_reference(self.known.target.naming, image),
             };
             let Ok(name) = name else { continue };
+            let name = with_site_digest(name, image, self.known.options.locked);
             if found.pattern == LocationKind::Rule {
                 self.learnt.operator_images.push(OperatorImage::new(found, name));
             } else {
@@ -131,6 +133,7 @@ impl<'a> Relocator<'a> {
         let to_goal = |site: &ImageMove| MoveGoal {
             was: site.text.clone(),
             wanted: site.wanted.clone(),
+            digest: site.digest.clone(),
             compositions: vec![],
         };
         self.learnt.goals = self.learnt.moves.iter().map(to_goal).collect();

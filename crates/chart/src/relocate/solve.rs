@@ -45,6 +45,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::set_cover::{ChoiceScore, CoverProblem, cover_greedily};
+use crate::taint::image_move::DigestChange;
 use crate::taint::slots::ValueSlot;
 
 /// How the text of one image is made up of slots, as one marked render showed it.
@@ -66,6 +67,8 @@ pub(crate) struct MoveGoal {
     pub(crate) was: String,
     /// The text that it should get: `site/ai/library/redis:7`.
     pub(crate) wanted: String,
+    /// The digest's change, where the site has another index.
+    pub(crate) digest: Option<DigestChange>,
     /// Each with another set of unset values set, and at most one with none.
     pub(crate) compositions: Vec<Composition>,
 }
@@ -234,6 +237,11 @@ impl OverlayProblem<'_> {
             UnsetRegistries::Ignore => form.given.is_empty(),
         };
         for form in goal.compositions.iter().filter(is_wanted) {
+            // A value with the digest can only become the one with the site's digest.
+            let pins = self.find_pins(goal, form, assignment);
+            let mut assignment = assignment.clone();
+            assignment.extend(pins.iter().cloned());
+            let assignment = &assignment;
             let free: Vec<usize> = form
                 .slots
                 .iter()
@@ -252,12 +260,32 @@ impl OverlayProblem<'_> {
                     continue;
                 };
                 if let Some(texts) = self.match_gaps(&pattern, &goal.wanted) {
-                    options.push(free[..count].iter().copied().zip(texts).collect());
+                    let opened = free[..count].iter().copied().zip(texts);
+                    options.push(pins.iter().cloned().chain(opened).collect());
                     break;
                 }
             }
         }
         options
+    }
+
+    /// The values behind the name that have a digest which is another one at the site, with their new
+    /// texts.
+    fn find_pins(
+        &self,
+        goal: &MoveGoal,
+        form: &Composition,
+        assignment: &SlotAssignment,
+    ) -> Vec<(usize, String)> {
+        let Some(change) = &goal.digest else { return vec![] };
+        let pins = form.slots.iter().filter(|(slot, start)| {
+            *start > 0
+                && self.slots[*slot].text.contains(&change.was)
+                && !assignment.contains_key(slot)
+                && !self.unusable.contains_key(slot)
+                && self.slot_end(form, *slot, *start).is_some()
+        });
+        pins.map(|(slot, _)| (*slot, change.apply(&self.slots[*slot].text))).collect()
     }
 
     /// The text of a composition with gaps for the `open` slots, as the literals around the gaps:
@@ -408,7 +436,7 @@ mod tests {
     fn new_goal(wanted: &str, text: &str, slots: &[(usize, usize)]) -> MoveGoal {
         let slots = slots.to_vec();
         let set = Composition { text: text.into(), slots, given: BTreeSet::new() };
-        MoveGoal { was: text.into(), wanted: wanted.into(), compositions: vec![set] }
+        MoveGoal { was: text.into(), wanted: wanted.into(), digest: None, compositions: vec![set] }
     }
 
     fn solve_with_all_registries(slots: &[ValueSlot], goals: &[MoveGoal]) -> Vec<(usize, String)> {
@@ -459,10 +487,29 @@ mod tests {
                 let (wanted, was) =
                     (format!("site/ai/x/{name}:1"), format!("docker.io/x/{name}:1"));
                 let set = new_goal(&wanted, &was, &[(slot, 0)]).compositions.remove(0);
-                MoveGoal { was, wanted, compositions: vec![set, given] }
+                MoveGoal { was, wanted, digest: None, compositions: vec![set, given] }
             })
             .collect();
         assert_eq!(solve_with_all_registries(&slots, &goals), [(0, "site/ai".into())]);
+    }
+
+    #[test]
+    fn a_digest_that_is_another_one_at_the_site_is_a_value_of_its_own() {
+        let slots = [new_slot("repository", "q.io/o/app"), new_slot("digest", "sha256:aa")];
+        let digest = Some(DigestChange { was: "aa".into(), now: "bb".into() });
+        let goal =
+            new_goal("site/ai/o/app:1@sha256:bb", "q.io/o/app:1@sha256:aa", &[(0, 0), (1, 13)]);
+        let goals = [MoveGoal { digest: digest.clone(), ..goal }];
+        assert_eq!(
+            solve_with_all_registries(&slots, &goals),
+            [(0, "site/ai/o/app".into()), (1, "sha256:bb".into())]
+        );
+        let whole = [new_slot("image", "q.io/o/app@sha256:aa")];
+        let goal = new_goal("site/ai/o/app@sha256:bb", "q.io/o/app@sha256:aa", &[(0, 0)]);
+        assert_eq!(
+            solve_with_all_registries(&whole, &[MoveGoal { digest, ..goal }]),
+            [(0, "site/ai/o/app@sha256:bb".into())]
+        );
     }
 
     #[test]

@@ -1,5 +1,9 @@
 //! An image to move: where it was found, the text that names it now, the text that has to name it
 //! then, and how to read that text in another render of the same chart.
+//!
+//! Tags stay as they are, and so do digests, but for one case: the site's registry takes no index
+//! without all of its platforms, and has another one. A pin then has to name that one, and the texts
+//! include the digest also where a field of its own has it.
 
 use types::Reference;
 
@@ -19,19 +23,61 @@ pub(crate) struct ImageMove {
     /// The text that names the image now: the whole reference, or registry and repository if the
     /// manifest has the tag in a field of its own.
     pub(crate) text: String,
-    /// The text that names it at the site. Tag and digest stay as they are written.
+    /// The text that names it at the site.
     pub(crate) wanted: String,
+    /// The digest's change, where the site has another index.
+    pub(crate) digest: Option<DigestChange>,
+}
+
+/// The digest of an index at the source and at the site, without the algorithm, as 64 hexadecimal
+/// digits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DigestChange {
+    /// The digest at the source.
+    pub(crate) was: String,
+    /// The digest at the site.
+    pub(crate) now: String,
+}
+
+impl DigestChange {
+    /// The change from one reference to another; `None` where both name the same, or one names none.
+    fn between(source: &Reference, site: &Reference) -> Option<Self> {
+        let (was, now) = (source.digest()?, site.digest()?);
+        (was != now).then(|| Self { was: was.hex(), now: now.hex() })
+    }
+
+    /// A text with the digest at the site.
+    pub(crate) fn apply(&self, text: &str) -> String {
+        text.replace(&self.was, &self.now)
+    }
 }
 
 impl ImageMove {
     /// An image as it was found, and its name at the site.
     pub(crate) fn new(found: &FoundImage, target: Reference) -> Self {
+        let digest = DigestChange::between(&found.reference, &target);
         let text = join_name_parts(name_parts(found).map(|part| part.text.clone()));
-        // Only a whole reference carries its tag or digest along; separate fields keep their own.
+        // Only a whole reference carries its tag or digest along; separate fields keep their own,
+        // if the digest does not change.
         let is_whole = found.parts.iter().any(|part| part.role == PartRole::Whole);
         let version = if is_whole { &text[name_length(&text)..] } else { "" };
+        let version = digest.as_ref().map_or(version.to_owned(), |change| change.apply(version));
         let wanted = format!("{}{version}", target.name());
-        Self { found: found.clone(), target, text, wanted }
+        let mut site = Self { found: found.clone(), target, text, wanted, digest };
+        if let Some((part, wanted)) = site.digest_part() {
+            let was = part.text.trim().to_owned();
+            site.text = format!("{}@{was}", site.text);
+            site.wanted = format!("{}@{wanted}", site.wanted);
+        }
+        site
+    }
+
+    /// The field that has the digest and nothing else, with its text at the site; `None` where the
+    /// digest does not change.
+    pub(crate) fn digest_part(&self) -> Option<(&ReferencePart, String)> {
+        let change = self.digest.as_ref()?;
+        let part = self.found.parts.iter().find(|part| part.role == PartRole::Digest)?;
+        Some((part, change.apply(part.text.trim())))
     }
 
     /// The text at the same location in another render; `None` if that does not have it. `before`
@@ -59,12 +105,18 @@ impl ImageMove {
                 texts.push(now);
             }
         }
-        Some(join_name_parts(texts.into_iter()))
+        let name = join_name_parts(texts.into_iter());
+        match self.digest_part() {
+            None => Some(name),
+            Some((part, _)) => Some(format!("{name}@{}", after.text_at(other, &part.path)?.trim())),
+        }
     }
 
-    /// The paths of the texts that make up the image's name; those of tag and digest are left out.
+    /// The paths of the texts that make up the image's name; those of tag and digest are left out,
+    /// if the digest does not change.
     pub(crate) fn name_paths(&self) -> impl Iterator<Item = &DocumentPath> {
-        name_parts(&self.found).map(|part| &part.path)
+        let digest = self.digest_part().map(|(part, _)| &part.path);
+        name_parts(&self.found).map(|part| &part.path).chain(digest)
     }
 }
 

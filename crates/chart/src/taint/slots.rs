@@ -114,6 +114,26 @@ fn find_missing_fields(effective: &Value) -> Vec<DocumentPath> {
     missing
 }
 
+/// The values that have one of these digests in them, and so are a part of a pinned image.
+pub(crate) fn find_digest_slots(
+    scopes: &ChartScopes,
+    effective: &Value,
+    digests: &[&str],
+) -> Vec<ValueSlot> {
+    let mut slots = Vec::new();
+    values::visit_leaves(effective, &DocumentPath::default(), &mut |path, leaf| {
+        if let Some(text) = leaf.as_str()
+            && digests.iter().any(|digest| text.contains(digest))
+        {
+            let (path, reason) = (scopes.path_to_set(path), SlotReason::Part);
+            slots.push(ValueSlot { path, start: 0, text: text.to_owned(), reason });
+        }
+    });
+    let mut seen = BTreeSet::new();
+    slots.retain(|slot| seen.insert(slot.path.clone()));
+    slots
+}
+
 /// The slots that are recognised by their own key or text.
 pub(crate) fn find_likely_slots(scopes: &ChartScopes, effective: &Value) -> Vec<ValueSlot> {
     let mut slots = Vec::new();
@@ -178,7 +198,7 @@ fn is_likely_image(key: &str, path: &DocumentPath, text: &str) -> bool {
     if text.contains([' ', ',', '=']) {
         return false;
     }
-    // Tags and digests are no slots: a relocation leaves them as they are.
+    // Tags and digests are no likely slots: a relocation mostly leaves them as they are.
     let by_key = match names::classify_key(key) {
         Some((_, KeyMeaning::Registry | KeyMeaning::Repository | KeyMeaning::Image)) => true,
         Some((_, KeyMeaning::Tag | KeyMeaning::Digest)) => false,

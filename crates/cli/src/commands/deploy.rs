@@ -32,6 +32,7 @@ use crate::context::CommandContext;
 use crate::error::{CommandError, Result};
 use crate::live_view::ReleaseProgressView;
 use crate::output_files::OverwriteArgs;
+use crate::site_digests::{KnownSite, SiteReceiptArgs};
 use crate::value_parsers::{SECOND, WEEK, duration_within};
 use crate::{environment, ui};
 
@@ -69,6 +70,8 @@ pub(crate) struct DeployArgs {
     /// Take the charts from these bundle files, folder of bundle files, or store folder.
     #[arg(long, value_name = "BUNDLE", num_args = 1..)]
     from: Vec<PathBuf>,
+    #[command(flatten)]
+    receipts: SiteReceiptArgs,
     /// A docker config.json with the credential for the pull secret [default: those of docker and
     /// podman].
     #[arg(long, value_name = "FILE")]
@@ -152,11 +155,14 @@ pub(crate) fn run(context: &CommandContext, args: &DeployArgs) -> Result<()> {
     let site = environment::read_site(&args.site)?;
     let asked = select_releases(&context.directory, &input, &lock, &args.releases)?;
     let objects = read_site_objects(args, &site)?;
+    // An index may be another one at the site than at its source, which the overlays have to know.
+    let mut known = KnownSite::new(lock.clone(), &site.registry, Some(&args.site), &args.receipts)?;
+    known.ask_registry(context, |_| true)?;
     let work = DeployRun {
         context,
         args,
         target: RelocationTarget::from_registry(&site.registry)?,
-        locked: SiteContent::new(std::slice::from_ref(&lock), &[], &site.registry)?,
+        locked: known.content().clone(),
         input,
         site,
         objects,

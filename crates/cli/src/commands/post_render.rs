@@ -13,12 +13,13 @@ use chart::wiring::PatchFile;
 use deploy::prepare::write_plugin_files;
 use types::naming::{NamingRule, RegistryPrefix};
 use types::site::RegistryTarget;
-use types::site_content::SiteContent;
+use types::site_content::{SiteContent, SiteRoot};
 
 use crate::context::CommandContext;
 use crate::environment;
 use crate::error::{CommandError, ErrorKind, Result};
 use crate::output_files::OverwriteArgs;
+use crate::site_digests::{CONFIRM_HINT, KEEP_HINT, KnownSite, SiteReceiptArgs};
 
 /// Change the images of rendered manifests to those in the site's registry, as a post-renderer of helm
 /// or in a pipe.
@@ -61,6 +62,8 @@ pub(crate) struct PostRenderArgs {
     /// The lock that must contain every image [default: gantry.lock, if it exists].
     #[arg(long, value_name = "FILE")]
     lock: Option<PathBuf>,
+    #[command(flatten)]
+    receipts: SiteReceiptArgs,
     /// Apply these patches first, as written by gantry relocate --offline --patches for this chart.
     #[arg(long, value_name = "FILE")]
     patches: Option<PathBuf>,
@@ -68,7 +71,7 @@ pub(crate) struct PostRenderArgs {
     #[arg(long, value_name = "FILE")]
     error_file: Option<PathBuf>,
     /// Write the plugin for helm 4 into this folder, and do nothing else.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["site", "to", "naming", "lock", "patches", "error_file"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["site", "to", "naming", "lock", "receipt", "patches", "error_file"])]
     write_plugin: Option<PathBuf>,
 }
 
@@ -100,7 +103,9 @@ fn move_images(context: &CommandContext, args: &PostRenderArgs) -> Result<String
     };
     // With a lock, an image that is not in it is refused even if it could be moved: the site does not
     // have it.
-    let locked = lock.map(|lock| SiteContent::new(&[lock], &[], &registry)).transpose()?;
+    let mut known = lock
+        .map(|lock| KnownSite::new(lock, &registry, args.site.as_deref(), &args.receipts))
+        .transpose()?;
     let rules = match environment::read_optional_input(context)? {
         Some(input) => OperatorRules::from_input(&input),
         None => OperatorRules::builtin().clone(),
@@ -112,7 +117,21 @@ fn move_images(context: &CommandContext, args: &PostRenderArgs) -> Result<String
         Some(path) => apply_patches(path, &stream)?,
         None => stream,
     };
-    let post = post_render::post_render_with_rules(&stream, &target, &rules, locked.as_ref())?;
+    let post_render = |locked: Option<&SiteContent>| {
+        post_render::post_render_with_rules(&stream, &target, &rules, locked)
+    };
+    let mut post = post_render(known.as_ref().map(KnownSite::content))?;
+    if let Some(known) = &mut known
+        && !post.proof.unconfirmed.is_empty()
+    {
+        let is_pinned = |root: &SiteRoot| {
+            let mut pins = post.proof.unconfirmed.iter().filter_map(|one| one.image.digest());
+            pins.any(|digest| root.role_of(digest).is_some())
+        };
+        if known.ask_registry(context, is_pinned)? {
+            post = post_render(Some(known.content()))?;
+        }
+    }
     if let Some(error) = find_refusal(&post, &target) {
         return Err(error);
     }
@@ -179,6 +198,17 @@ fn find_refusal(post: &PostRenderedStream, target: &RelocationTarget) -> Option<
                 first.image
             ),
         ));
+    }
+    if proof.verdict() < ProofVerdict::Leftovers && !proof.unconfirmed.is_empty() {
+        let mut message = String::from("the site may not have these digests:\n");
+        for one in &proof.unconfirmed {
+            let _ = writeln!(message, "{} in {}: {}", one.image, one.place, one.reason());
+        }
+        return Some(
+            CommandError::new(ErrorKind::Integrity, message.trim_end())
+                .with_hint(CONFIRM_HINT)
+                .with_hint(KEEP_HINT),
+        );
     }
     let mut message = String::new();
     for stayed in &proof.stayed {

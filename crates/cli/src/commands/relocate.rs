@@ -16,12 +16,13 @@ use serde::Serialize;
 use types::naming::{NamingRule, RegistryPrefix};
 use types::own_image;
 use types::site::RegistryTarget;
-use types::site_content::SiteContent;
+use types::site_content::{SiteContent, SiteRoot};
 
 use crate::charts::{self, RenderArgs};
 use crate::context::CommandContext;
 use crate::error::{CommandError, ErrorKind, Result};
 use crate::output_files::OverwriteArgs;
+use crate::site_digests::{CONFIRM_HINT, KEEP_HINT, KnownSite, SiteReceiptArgs};
 use crate::{environment, ui};
 
 /// Write a values file that makes a chart pull all of its images from the site's registry, and prove
@@ -80,7 +81,10 @@ pub(crate) struct RelocateArgs {
     /// site's registry.
     #[arg(long, value_name = "DIR")]
     mirrors: Option<PathBuf>,
-    /// Exit with code 0 even if there are leftovers, for those who use one of the workarounds.
+    #[command(flatten)]
+    receipts: SiteReceiptArgs,
+    /// Exit with code 0 even if there are leftovers or digests that are not confirmed, for those who use
+    /// one of the workarounds.
     #[arg(long)]
     allow_leftovers: bool,
     /// Print the result without writing any files.
@@ -127,8 +131,8 @@ pub(crate) fn run(context: &CommandContext, args: &RelocateArgs) -> Result<()> {
     };
     check_output_paths(args)?;
     let inside = OfflineRules::new(environment::read_optional_input(context)?.as_ref(), &target);
-    let locked = environment::read_optional_lock(context)?
-        .map(|lock| SiteContent::new(&[lock], &[], &registry))
+    let mut known = environment::read_optional_lock(context)?
+        .map(|lock| KnownSite::new(lock, &registry, args.site.as_deref(), &args.receipts))
         .transpose()?;
     let chart = args.render.to_input_chart(source, &[])?;
     let mut release = charts::open_chart(context, &chart, &[])?;
@@ -140,16 +144,26 @@ pub(crate) fn run(context: &CommandContext, args: &RelocateArgs) -> Result<()> {
         false => None,
     };
     let settings = kept.as_ref().map(OfflineChanges::settings).unwrap_or_default();
-    let options = relocate::RelocationOptions {
-        rules: inside.rules(),
-        locked: locked.as_ref(),
-        pull_policy: args.pull_policy,
-        settings: &settings,
-    };
     let render = |overlay: Option<&str>| release.render(overlay);
-    let mut moved =
+    let relocate = |locked: Option<&SiteContent>| {
+        let (rules, pull_policy, settings) = (inside.rules(), args.pull_policy, &settings[..]);
+        let options = relocate::RelocationOptions { rules, locked, pull_policy, settings };
         relocate::relocate(release.chart(), release.values(), &target, &options, &render)
-            .map_err(|error| release.to_remote_error(error))?;
+            .map_err(|error| release.to_remote_error(error))
+    };
+    let mut moved = relocate(known.as_ref().map(KnownSite::content))?;
+    // The registry is asked only where the chart pins an index that it may not have taken.
+    if let Some(known) = &mut known
+        && !moved.proof.unconfirmed.is_empty()
+    {
+        let is_pinned = |root: &SiteRoot| {
+            let mut pins = moved.proof.unconfirmed.iter().filter_map(|one| one.image.digest());
+            pins.any(|digest| root.role_of(digest).is_some())
+        };
+        if known.ask_registry(context, is_pinned)? {
+            moved = relocate(Some(known.content()))?;
+        }
+    }
     // Helm itself is asked whether `--set` would override a value of the overlay.
     let values = chart::values::read_values("the overlay", &moved.overlay)?;
     if let Some(value) = release.find_value_overridden_by_set(&values)? {
@@ -312,6 +326,10 @@ fn format_summary(outcome: &RelocateSummary) -> String {
     for registry in &report.registries {
         let _ = writeln!(text, "registry outside: {} in {}", registry.text, registry.place);
     }
+    for unconfirmed in &report.unconfirmed {
+        let (image, place) = (&unconfirmed.image, &unconfirmed.place);
+        let _ = writeln!(text, "not confirmed: {image} in {place}: {}", unconfirmed.reason());
+    }
     for possible in &report.possible {
         let _ = writeln!(text, "possible: {}: {}", possible.image, possible.reason());
     }
@@ -381,7 +399,17 @@ fn require_proven(args: &RelocateArgs, outcome: &RelocateSummary) -> Result<()> 
     match report.verdict {
         ProofVerdict::Proven => require_wired(args, outcome.wiring.as_ref()),
         // The user has chosen a workaround; the leftovers are still in the report.
-        ProofVerdict::Leftovers if args.allow_leftovers => Ok(()),
+        ProofVerdict::Leftovers | ProofVerdict::Unconfirmed if args.allow_leftovers => Ok(()),
+        ProofVerdict::Unconfirmed => {
+            let number = report.unconfirmed.len();
+            let message = format!(
+                "{number} digests are not confirmed: it is not known that the site has them"
+            );
+            Err(CommandError::new(ErrorKind::Integrity, message)
+                .with_hint(CONFIRM_HINT)
+                .with_hint(KEEP_HINT)
+                .with_hint("or accept this with --allow-leftovers"))
+        }
         ProofVerdict::Leftovers => {
             let mut message = match report.leftovers.len() {
                 0 => String::new(),

@@ -17,6 +17,7 @@ mod lock;
 mod models;
 mod moved;
 mod output;
+mod pins;
 mod policy;
 mod post_render;
 mod refused;

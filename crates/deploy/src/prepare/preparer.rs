@@ -208,8 +208,9 @@ impl ReleasePreparer<'_> {
         offline: &OfflineChanges,
     ) -> Result<(), ReleaseRefusal> {
         let release = selected.name().to_owned();
-        if report.verdict == ProofVerdict::Refuted {
-            return Err(ReleaseRefusal::Unproven { release, report: report.refutation_markdown() });
+        if report.verdict == ProofVerdict::Refuted || !report.unconfirmed.is_empty() {
+            let report = report.refutation_markdown() + &report.unconfirmed_markdown();
+            return Err(ReleaseRefusal::Unproven { release, report });
         }
         // The post-renderer moves every image it sees, also if it is needed only for patches.
         let is_post = self.needs_post_renderer(offline);

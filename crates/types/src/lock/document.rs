@@ -351,6 +351,12 @@ impl LockedImage {
         self.manifests.iter().filter(|manifest| self.is_attestation(manifest))
     }
 
+    /// Whether everything that its digest stands for is carried: then every registry takes it as it
+    /// is, and it has the same digest everywhere.
+    pub fn is_whole(&self) -> bool {
+        self.manifests.iter().any(|manifest| manifest.digest == self.digest)
+    }
+
     /// BuildKit lists attestations in the index, without a platform. An index in which nothing has
     /// a platform is one of artifacts, and all of it belongs to the image.
     fn is_attestation(&self, manifest: &LockedManifest) -> bool {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::root::{DigestRole, SiteRoot};
+use super::root::{DigestRole, PinState, SiteRoot};
 use crate::lock::Lock;
 use crate::naming::{self, NamingRule, RegistryPrefix};
 use crate::receipt::Receipt;
@@ -197,6 +197,27 @@ impl SiteContent {
         own.map(|root| root.site_digest()).or_else(|| found.first().map(|_| *digest))
     }
 
+    /// The images of which it is not known by which digest the site has them: their index is not
+    /// carried whole, and no receipt tells.
+    pub fn unconfirmed_roots(&self) -> impl Iterator<Item = &SiteRoot> {
+        self.images().filter(|root| !root.is_site_digest_known())
+    }
+
+    /// Whether the site has the digest that a reference names, at the source or at the site. Held, if
+    /// it names none or is not locked.
+    pub fn pin_state(&self, reference: &Reference) -> PinState {
+        let Some(digest) = reference.digest() else { return PinState::Held };
+        let states: Vec<PinState> =
+            self.find(reference).into_iter().map(|root| root.pin_state(digest)).collect();
+        // The same content may be locked with several tags.
+        let is_any = |state| states.contains(&state);
+        match (states.is_empty() || is_any(PinState::Held), is_any(PinState::Unknown)) {
+            (true, _) => PinState::Held,
+            (false, true) => PinState::Unknown,
+            (false, false) => PinState::Absent,
+        }
+    }
+
     /// Everything that has this digest, and what the digest is of it; what is attached included.
     pub fn find_digest(&self, digest: &Digest) -> Vec<(&SiteRoot, DigestRole)> {
         let indexes = self.by_digest.get(digest).into_iter().flatten();
@@ -327,6 +348,34 @@ mod tests {
         );
         // A receipt of other content says nothing.
         assert_eq!(held(&[receipt(here, 9, Some(6))]), (digest(1), [false, false]));
+    }
+
+    #[test]
+    fn a_pin_is_held_where_a_receipt_or_the_whole_content_says_so() {
+        let locks = [lock_with("ghcr.io/org/app:1", 1)];
+        let site = registry("site:5000");
+        let states = |receipts: &[Receipt]| {
+            let content = SiteContent::new(&locks, receipts, &site).unwrap();
+            // The index at the source, the manifest of its platform, and a rewritten index.
+            let state =
+                |n| content.pin_state(&reference(&format!("site:5000/org/app@{}", digest(n))));
+            ([1, 2, 6].map(state), content.unconfirmed_roots().count())
+        };
+        use PinState::{Absent, Held, Unknown};
+        // What is not locked is nothing that could be held.
+        assert_eq!(states(&[]), ([Unknown, Held, Held], 1));
+        assert_eq!(states(&[receipt("site:5000", 1, None)]), ([Held, Held, Held], 0));
+        assert_eq!(states(&[receipt("site:5000", 1, Some(6))]), ([Absent, Held, Held], 0));
+        // A store that took everything says nothing of the registry.
+        assert_eq!(states(&[receipt("other:1", 1, None)]), ([Unknown, Held, Held], 1));
+
+        let single = lock_with("ghcr.io/org/app:1", 1);
+        let text =
+            single.to_yaml().unwrap().replace(&digest(2).to_string(), &digest(1).to_string());
+        let single = Lock::parse("gantry.lock", &text).unwrap();
+        let content = SiteContent::new(&[single], &[], &site).unwrap();
+        let pinned = reference(&format!("ghcr.io/org/app:1@{}", digest(1)));
+        assert_eq!(content.pin_state(&pinned), Held, "an image without an index");
     }
 
     #[test]

@@ -17,6 +17,9 @@
 //!   an image was the same registry.
 //! - Pods start images, and mount models as image volumes. Charts, files, and what is attached to
 //!   images (signatures, SBOMs, attestations) start in no pod.
+//! - A pin on an index of which only some platforms are carried is held where a receipt (or the
+//!   registry's own answer, written as one) says so. Registries differ in whether they take such an
+//!   index, so without either it is not known.
 //! - A receipt speaks of a root if it names the root's repository with the root's digest. Receipts
 //!   of the site's own registry count before those of other targets; among several, a later one
 //!   is newer.
@@ -25,4 +28,4 @@ mod content;
 mod root;
 
 pub use content::SiteContent;
-pub use root::{DigestRole, SiteRoot};
+pub use root::{DigestRole, PinState, SiteRoot};

@@ -20,6 +20,17 @@ pub enum DigestRole {
     Attestation,
 }
 
+/// Whether a site has what a reference with a digest names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PinState {
+    /// It has, or there is no digest or nothing locked that it could be of.
+    Held,
+    /// Neither a receipt nor the site's registry says so.
+    Unknown,
+    /// It has another index.
+    Absent,
+}
+
 /// A locked root, with its name and its digests at the site.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SiteRoot {
@@ -32,6 +43,8 @@ pub struct SiteRoot {
     configs: BTreeSet<Digest>,
     rewritten: BTreeSet<Digest>,
     site_digest: Digest,
+    /// Whether `site_digest` is more than an assumption.
+    is_site_digest_known: bool,
     /// The number of the newest receipt that names this very root.
     held: Option<usize>,
 }
@@ -48,6 +61,7 @@ impl SiteRoot {
             configs: BTreeSet::new(),
             rewritten: BTreeSet::new(),
             site_digest: digest,
+            is_site_digest_known: kind != RootKind::Image,
             held: None,
         }
     }
@@ -76,6 +90,25 @@ impl SiteRoot {
     /// rewritten.
     pub fn site_digest(&self) -> Digest {
         self.site_digest
+    }
+
+    /// Whether the digest at the site is known: from a receipt, or because all of the root is carried.
+    pub fn is_site_digest_known(&self) -> bool {
+        self.is_site_digest_known
+    }
+
+    /// Whether the site has what a reference with one of this root's digests names.
+    pub(super) fn pin_state(&self, digest: &Digest) -> PinState {
+        match self.role_of(digest) {
+            // The manifest of a platform is loaded as it is.
+            Some(DigestRole::Platform | DigestRole::Attestation) if *digest != self.digest => {
+                PinState::Held
+            }
+            None => PinState::Held,
+            Some(_) if !self.is_site_digest_known => PinState::Unknown,
+            Some(_) if *digest == self.site_digest => PinState::Held,
+            Some(_) => PinState::Absent,
+        }
     }
 
     /// All manifests of its index that are carried, attestations included. For an image without an
@@ -162,6 +195,7 @@ impl SiteRoot {
 
     /// Adds the manifests of an image; several locks may have other platforms of it.
     pub(super) fn add_manifests(&mut self, image: &LockedImage) {
+        self.is_site_digest_known |= image.is_whole();
         for manifest in image.platform_manifests() {
             self.platforms.insert(manifest.digest);
             self.configs.extend(manifest.config.map(|config| config.digest));
@@ -198,6 +232,7 @@ impl SiteRoot {
             // nothing about this registry.
             if held.rewritten.is_some() || is_any_here {
                 self.site_digest = held.rewritten.unwrap_or(self.digest);
+                self.is_site_digest_known = true;
             }
             if held.name == self.source {
                 self.held = Some(number);
