@@ -100,7 +100,7 @@ impl ImageMove {
             if part.path.steps().last() == Some(&PathStep::Inside(TextEncoding::Text)) {
                 // The image is one word of a longer text, such as `--sidecar=ghcr.io/a/b:1 -v`.
                 let was = before.text_at(own, &part.path)?;
-                texts.push(find_replaced_word(&was, &part.text, &now)?);
+                texts.push(find_replaced_word(&was, &part.text, &now, self.digest.as_ref())?);
             } else {
                 texts.push(now);
             }
@@ -135,8 +135,14 @@ fn join_name_parts(texts: impl Iterator<Item = String>) -> String {
 }
 
 /// The word in `now` at the position of `word` in `was`, without the text around it in its own word
-/// (`a=org/a:1` becomes `a=x/org/a:1`). `None` if the texts have different numbers of words.
-fn find_replaced_word(was: &str, word: &str, now: &str) -> Option<String> {
+/// (`a=org/a:1` becomes `a=x/org/a:1`). A digest behind it may change with it. `None` if the texts have
+/// different numbers of words.
+fn find_replaced_word(
+    was: &str,
+    word: &str,
+    now: &str,
+    digest: Option<&DigestChange>,
+) -> Option<String> {
     fn words(text: &str) -> Vec<&str> {
         split_text_words(text).map(|(_, word)| word).collect()
     }
@@ -150,7 +156,10 @@ fn find_replaced_word(was: &str, word: &str, now: &str) -> Option<String> {
     let (old, new, start) =
         own.or_else(|| all().find_map(|(old, new)| Some((old, new, old.find(word)?))))?;
     let behind = &old[start + word.len()..];
-    let new = new.strip_suffix(behind)?;
+    let new = match new.strip_suffix(behind) {
+        Some(new) => new,
+        None => new.strip_suffix(digest?.apply(behind).as_str())?,
+    };
     new.strip_prefix(&old[..start]).map(str::to_owned)
 }
 
@@ -171,9 +180,9 @@ mod tests {
     fn a_word_is_found_again_where_it_stood() {
         let was = "--images=a=org/a:1,b=org/b:2";
         let now = "--images=a=x/org/a:1,b=y/org/b:2";
-        assert_eq!(find_replaced_word(was, "org/b:2", now).as_deref(), Some("y/org/b:2"));
-        assert_eq!(find_replaced_word(was, "org/b:2", "--images="), None);
+        assert_eq!(find_replaced_word(was, "org/b:2", now, None).as_deref(), Some("y/org/b:2"));
+        assert_eq!(find_replaced_word(was, "org/b:2", "--images=", None), None);
         let (was, now) = ("q.io/o/app-x:1 q.io/o/app:1", "q.io/o/app-x:1 site/o/app:1");
-        assert_eq!(find_replaced_word(was, "q.io/o/app", now).as_deref(), Some("site/o/app"));
+        assert_eq!(find_replaced_word(was, "q.io/o/app", now, None).as_deref(), Some("site/o/app"));
     }
 }

@@ -104,6 +104,7 @@ fn sample() -> RelocationReport {
         possible: vec![],
         not_locked: vec![],
         registries: vec![],
+        unconfirmed: vec![],
         without_secret: vec![ManifestLocation {
             path: DocumentPath::default(),
             ..place(1, "containers", &[])
