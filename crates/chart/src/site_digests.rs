@@ -17,6 +17,7 @@ pub struct UnconfirmedDigest {
     #[serde(rename = "location")]
     pub place: ManifestLocation,
     /// Whether it is known that the site has another digest.
+    #[serde(rename = "absent")]
     pub is_absent: bool,
 }
 
