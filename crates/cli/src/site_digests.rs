@@ -107,5 +107,4 @@ impl KnownSite {
 /// The next step where the site may not have a digest.
 pub(crate) const CONFIRM_HINT: &str = "load first, then run this where the site's registry can be reached, or give the receipt of the load with --receipt";
 /// How a digest is the same at every registry.
-pub(crate) const KEEP_HINT: &str =
-    "or carry all platforms of the image, so that its digest stays: platforms: all in gantry.yaml";
+pub(crate) const KEEP_HINT: &str = "or carry all platforms of the image, so that its digest stays: platforms: [all] in gantry.yaml";

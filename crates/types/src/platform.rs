@@ -6,7 +6,7 @@ use std::str::FromStr;
 use crate::{Error, Result};
 
 /// Operating system, architecture and variant, written `linux/amd64` or `linux/arm/v7`
-/// (OCI image-spec, image-index.md, "platform").
+/// (OCI image-spec, image-index.md, "platform"). Where platforms are chosen, `all` is every one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Platform {
     /// GOOS: `linux`, `windows`.
@@ -23,9 +23,22 @@ impl Platform {
         Self { os: "linux".into(), architecture: "amd64".into(), variant: None }
     }
 
+    /// Every platform: with it all of an index is carried, whatever it lists.
+    pub fn all() -> Self {
+        Self { os: "all".into(), architecture: String::new(), variant: None }
+    }
+
+    /// Whether it stands for every platform.
+    pub fn is_all(&self) -> bool {
+        *self == Self::all()
+    }
+
     /// Whether an image made for `self` can be used where `wanted` was asked for. A wanted platform
     /// without a variant accepts any variant; arm64 means v8 (containerd's platform defaults).
     pub fn satisfies(&self, wanted: &Self) -> bool {
+        if wanted.is_all() {
+            return true;
+        }
         self.os == wanted.os
             && self.architecture == wanted.architecture
             && match (&wanted.variant, &self.variant) {
@@ -41,6 +54,9 @@ impl FromStr for Platform {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
+        if text == "all" {
+            return Ok(Self::all());
+        }
         let parts: Vec<&str> = text.split('/').collect();
         let valid = |part: &&str| {
             !part.is_empty()
@@ -57,7 +73,7 @@ impl FromStr for Platform {
             _ => Err(Error::invalid_text(
                 "platform",
                 text,
-                "write os/architecture or os/architecture/variant, such as linux/amd64",
+                "write os/architecture or os/architecture/variant, such as linux/amd64, or all",
             )),
         }
     }
@@ -65,6 +81,9 @@ impl FromStr for Platform {
 
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_all() {
+            return f.write_str("all");
+        }
         write!(f, "{}/{}", self.os, self.architecture)?;
         match &self.variant {
             Some(variant) => write!(f, "/{variant}"),
@@ -73,7 +92,7 @@ impl fmt::Display for Platform {
     }
 }
 
-crate::text::serde_as_text!(Platform "^[^/]+/[^/]+(/[^/]+)?$");
+crate::text::serde_as_text!(Platform "^(all|[^/]+/[^/]+(/[^/]+)?)$");
 
 #[cfg(test)]
 mod tests {
@@ -91,6 +110,8 @@ mod tests {
                 .unwrap()
                 .satisfies(&"linux/arm64/v8".parse().unwrap())
         );
+        let all: Platform = "all".parse().unwrap();
+        assert!(arm.satisfies(&all) && !all.satisfies(&arm) && all.to_string() == "all");
         assert!("amd64".parse::<Platform>().is_err());
         assert!("linux/amd64/v1/x".parse::<Platform>().is_err());
     }

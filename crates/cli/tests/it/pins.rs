@@ -73,6 +73,24 @@ fn a_pin_names_the_index_that_the_site_holds_or_it_is_no_proof() {
 }
 
 #[test]
+fn a_pin_on_an_index_that_is_carried_whole_is_proven_without_the_registry() {
+    let world = TestEnvironment::fast();
+    let all = "version: 1\nname: whole\nimages:\n- {image: 'docker.io/library/nginx:1.22', platforms: [all]}\n";
+    let gantry = fetched(&world, all);
+    let digest = world.images().get(NGINX).digest.to_string();
+    write_chart(&gantry, &digest);
+
+    let to = format!("{}/ai", world.site().host());
+    gantry.run(["relocate", "c", "--to", &to]).assert_success();
+
+    let store = text(gantry.store());
+    gantry.run(["load", &store, "--to", &to, "--sparse", "keep"]).assert_success();
+    let rendered = render(&gantry, &["-f", "overlay.yaml"]);
+    assert!(rendered.contains(&digest), "{rendered}");
+    assert_pulled(&rendered);
+}
+
+#[test]
 fn the_post_renderer_writes_the_digest_that_the_site_holds() {
     let world = TestEnvironment::fast();
     let gantry = fetched(&world, INPUT);

@@ -95,8 +95,9 @@ async fn fetch_index_manifests(
     };
     let mut chosen: Vec<_> =
         all.iter().filter(|d| platform(d).is_some_and(|platform| is_wanted(&platform))).collect();
-    if chosen.is_empty() && all.iter().all(|descriptor| descriptor.platform.is_none()) {
-        // An index of artifacts without platforms: all of it belongs to the image.
+    let has_platforms = all.iter().any(|descriptor| descriptor.platform.is_some());
+    if platforms.iter().any(Platform::is_all) || chosen.is_empty() && !has_platforms {
+        // All of it was asked for, or it is an index of artifacts without platforms.
         chosen = all.iter().collect();
     } else if !is_enough {
         let available: Vec<Platform> = all.iter().filter_map(platform).collect();

@@ -61,6 +61,25 @@ async fn both_platforms_come_when_both_are_wanted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn all_platforms_make_an_index_that_every_registry_takes_as_it_is() {
+    let (registry, images) = upstream();
+    let user = User::of(&registry.url());
+
+    let lock = user.pull(&[BUSYBOX], "all").await;
+
+    user.assert_whole();
+    assert!(lock.images[0].is_whole());
+    assert_eq!(lock.images[0].platforms[0].to_string(), "all");
+    let site = testkit::TestRegistry::start();
+    let push = user.push(site.host(), gantry_remote::oci::SparsePolicy::Keep);
+    user.load(&push).await.unwrap();
+    let other = User::of("http://127.0.0.1:1");
+    let name = format!("{}/ai/library/busybox:1.35", site.host());
+    let there = other.pull(&[&name], "linux/amd64").await;
+    assert_eq!(there.images[0].digest, images.get(BUSYBOX).digest);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn cosigns_tag_and_the_referrers_of_the_fallback_tag_come_along() {
     let (registry, images) = upstream();
     let user = User::of(&registry.url());

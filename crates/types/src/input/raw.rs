@@ -193,7 +193,8 @@ impl<'de> Deserialize<'de> for RawImage {
 pub(super) struct RawImageFields {
     /// The image's reference.
     image: String,
-    /// Its platforms [default: those of the bundle].
+    /// Its platforms [default: those of the bundle]; `[all]` carries every platform, so that the index has
+    /// the same digest at every registry.
     #[serde(default)]
     pub(super) platforms: Vec<Platform>,
     /// A `docker save` archive or an OCI archive with the image.

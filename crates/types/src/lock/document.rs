@@ -354,7 +354,9 @@ impl LockedImage {
     /// Whether everything that its digest stands for is carried: then every registry takes it as it
     /// is, and it has the same digest everywhere.
     pub fn is_whole(&self) -> bool {
-        self.manifests.iter().any(|manifest| manifest.digest == self.digest)
+        // An archive may lack the content of some of the platforms that its index lists.
+        let has_all = self.from.is_none() && self.platforms.iter().any(Platform::is_all);
+        has_all || self.manifests.iter().any(|manifest| manifest.digest == self.digest)
     }
 
     /// BuildKit lists attestations in the index, without a platform. An index in which nothing has
