@@ -168,6 +168,16 @@ fn import_layer(
     let read = net::body::fill_buffer(&mut content.clone(), &mut first).map_err(unreadable)?;
     let (digest, media_type) = match Compression::detect(&first[..read]) {
         Compression::None => (diff_id, media_type::OCI_LAYER_TAR),
+        // OCI has no media type for it, and engines that pull would not read it.
+        Compression::Xz => {
+            return Err(Error::Damaged {
+                what: what.to_owned(),
+                reason:
+                    "it is compressed with xz, which no registry knows; load the archive into an \
+                         engine and save it again"
+                        .into(),
+            });
+        }
         compression => {
             let (digest, inside) = hash_layer(content.clone()).map_err(unreadable)?;
             if inside != diff_id {

@@ -109,7 +109,20 @@ fn a_compressed_docker_save_archive_gives_what_the_plain_one_gives() {
     let zstd = world.folder.path().join("archive.tar.zst");
     fs::write(&zstd, zstd::encode_all(bytes.as_slice(), 1).unwrap()).unwrap();
 
-    for compressed in [gzip, zstd] {
+    // In two streams, as parallel compressors write.
+    let xz = world.folder.path().join("archive.tar.xz");
+    let middle = bytes.len() / 2;
+    let mut streams = Vec::new();
+    for part in [&bytes[..middle], &bytes[middle..]] {
+        let plain = world.folder.path().join("part");
+        fs::write(&plain, part).unwrap();
+        let output = std::process::Command::new("xz").arg("-c").arg(&plain).output().unwrap();
+        assert!(output.status.success());
+        streams.extend(output.stdout);
+    }
+    fs::write(&xz, streams).unwrap();
+
+    for compressed in [gzip, zstd, xz] {
         let fresh = World {
             store: Store::open(world.folder.path().join(compressed.extension().unwrap())).unwrap(),
             folder: tempfile::tempdir().unwrap(),
