@@ -200,6 +200,7 @@ fn errors_of_remote_are_as_reviewed() {
         E::Write { what: text("store"), cause: cause() },
         E::Damaged { what: text("own.tar"), reason: text("it ends too early") },
         E::TooLarge { what: text("index.yaml"), size: 9 << 30, most: 1 << 30 },
+        E::EndlessList { what: text("the tags of quay.io/shop/web"), read: text("10000 pages") },
         E::Model { id: text("BAAI/bge-m3"), reason: text("has no revision v2") },
         E::Gated { id: text("org/gated"), reason: text("not in the list") },
         E::AccessRefused {

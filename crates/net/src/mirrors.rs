@@ -20,9 +20,38 @@ pub struct Mirrors {
 pub struct UpstreamEndpoint {
     /// The start of the URL of every request, without a slash at the end; may have a path.
     pub base: String,
+    /// What stands before every repository, with a slash at its end: `hub/` for a mirror that keeps
+    /// the registry below a project. Empty for all others.
+    pub repository_prefix: String,
     /// The name under which docker's configuration has the credential: the mirror's, not that of the
     /// registry that it mirrors.
     pub server: String,
+    /// Whether the configuration names this address instead of the registry's own.
+    is_mirror: bool,
+}
+
+impl UpstreamEndpoint {
+    /// What to tell where a mirror does not have something: its address, and how a mirror is written
+    /// that keeps registries below projects. `None` where no mirror is configured.
+    pub fn describe_mirror(&self) -> Option<String> {
+        if !self.is_mirror {
+            return None;
+        }
+        let (base, prefix) = (&self.base, self.repository_prefix.trim_end_matches('/'));
+        let (origin, path) = match Url::parse(base) {
+            Ok(url) => (url.origin().ascii_serialization(), url.path().trim_matches('/').to_owned()),
+            Err(_) => (base.clone(), String::new()),
+        };
+        Some(match (prefix, path.as_str()) {
+            ("", "") => format!(
+                "the mirror {base}; if it keeps this registry below a project, write {base}/v2/PROJECT in `mirrors:` of the configuration"
+            ),
+            ("", path) => format!(
+                "the mirror {base}, which was asked at {base}/v2/; if {path} is a project of it, write {origin}/v2/{path} in `mirrors:` of the configuration"
+            ),
+            (prefix, _) => format!("the mirror {base}/v2/{prefix}; check its name, and what it mirrors"),
+        })
+    }
 }
 
 /// Docker Hub's name in docker's configuration.
@@ -47,28 +76,37 @@ impl Mirrors {
             // only for addresses without a host.
             let _ = public.set_username("");
             let _ = public.set_password(None);
-            return UpstreamEndpoint { base: base_address(&public), server: server_address(url) };
+            return mirror_endpoint(&public);
         }
         // The credential, too, has another name: `docker login` stores it under its old API's URL.
         if host == "docker.io" {
             return UpstreamEndpoint {
                 base: "https://registry-1.docker.io".into(),
+                repository_prefix: String::new(),
                 server: DOCKER_HUB_SERVER.into(),
+                is_mirror: false,
             };
         }
         let is_plain =
             is_loopback(host_without_port(host)) || self.plain_http.iter().any(|h| h == host);
         let scheme = if is_plain { "http" } else { "https" };
-        UpstreamEndpoint { base: format!("{scheme}://{host}"), server: host.to_owned() }
+        UpstreamEndpoint {
+            base: format!("{scheme}://{host}"),
+            repository_prefix: String::new(),
+            server: host.to_owned(),
+            is_mirror: false,
+        }
     }
 
     /// The endpoint of a service that is not a registry (`hf`, `ollama`): its mirror, or `default`.
     pub fn service_endpoint(&self, name: &str, default: &str) -> Result<UpstreamEndpoint> {
-        let url = match self.endpoints.get(name) {
-            Some(url) => url.clone(),
-            None => parse_url(default)?,
-        };
-        Ok(UpstreamEndpoint { base: base_address(&url), server: server_address(&url) })
+        match self.endpoints.get(name) {
+            Some(url) => Ok(mirror_endpoint(url)),
+            None => {
+                let url = parse_url(default)?;
+                Ok(UpstreamEndpoint { is_mirror: false, ..mirror_endpoint(&url) })
+            }
+        }
     }
 }
 
@@ -92,6 +130,24 @@ fn parse_url(text: &str) -> Result<Url> {
         return Err(Error::Url { text: text.to_owned(), reason: WRITE_URL.to_owned() });
     }
     Ok(url)
+}
+
+/// The endpoint of a mirror. Its address may have a path: before the API's `/v2/` (a proxy that
+/// routes by path), or behind it (`https://host/v2/PROJECT`: the registries of Harbor, Nexus,
+/// Artifactory, GitLab and the clouds keep what they mirror below a project, in the repository's
+/// path).
+fn mirror_endpoint(url: &Url) -> UpstreamEndpoint {
+    let address = base_address(url);
+    let path = url.path().trim_end_matches('/');
+    let (base, prefix) = match path.split_once("/v2") {
+        Some((_, rest)) if rest.is_empty() || rest.starts_with('/') => {
+            (address.trim_end_matches(&format!("/v2{rest}")).to_owned(), rest.trim_matches('/'))
+        }
+        _ => (address, ""),
+    };
+    let repository_prefix =
+        if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
+    UpstreamEndpoint { base, repository_prefix, server: server_address(url), is_mirror: true }
 }
 
 fn base_address(url: &Url) -> String {
@@ -143,5 +199,27 @@ mod tests {
             "https://huggingface.co"
         );
         assert_eq!(Mirrors::default().registry_endpoint("docker.io").server, DOCKER_HUB_SERVER);
+    }
+
+    #[test]
+    fn a_mirror_below_a_project_has_it_before_each_repository_and_the_hint_names_it() {
+        let endpoint = |address: &str| {
+            let map = BTreeMap::from([("docker.io".to_owned(), address.to_owned())]);
+            Mirrors::new(&map, &[]).unwrap().registry_endpoint("docker.io")
+        };
+        for (address, base, prefix) in [
+            ("https://harbor.corp/v2/hub", "https://harbor.corp", "hub/"),
+            ("https://nexus.corp/v2/a/b/", "https://nexus.corp", "a/b/"),
+            ("https://proxy.corp/x/v2/hub", "https://proxy.corp/x", "hub/"),
+            ("https://proxy.corp/v2/", "https://proxy.corp", ""),
+            ("https://proxy.corp/hub", "https://proxy.corp/hub", ""),
+            ("https://proxy.corp/v2x", "https://proxy.corp/v2x", ""),
+        ] {
+            let found = endpoint(address);
+            assert_eq!((found.base.as_str(), found.repository_prefix.as_str()), (base, prefix));
+        }
+        let hint = endpoint("https://harbor.corp/hub").describe_mirror().unwrap();
+        assert!(hint.contains("write https://harbor.corp/v2/hub"), "{hint}");
+        assert_eq!(Mirrors::default().registry_endpoint("docker.io").describe_mirror(), None);
     }
 }

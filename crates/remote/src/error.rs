@@ -159,6 +159,16 @@ pub enum Error {
         #[source]
         reason: Cause,
     },
+    /// A server gives a list in pages and names ever more of them. A part of a list is not used.
+    #[error(
+        "{what} does not end: after {read} the server still names a next page; the list is not used in part, ask the server's operator about it"
+    )]
+    EndlessList {
+        /// The list.
+        what: String,
+        /// How much of it was read.
+        read: String,
+    },
     /// A document or archive member exceeds the limit for its type, which bounds memory.
     #[error("{what} is too large: it has {size} bytes, and Gantry reads at most {most}")]
     TooLarge {
@@ -274,6 +284,7 @@ impl Error {
             | Self::Read { .. }
             | Self::Damaged { .. }
             | Self::TooLarge { .. }
+            | Self::EndlessList { .. }
             | Self::Model { .. }
             | Self::Gated { .. }
             | Self::AccessRefused { .. }

@@ -32,6 +32,8 @@ pub struct FetchJob {
     pub name: String,
     /// A GET request whose response body is exactly the blob.
     pub request: HttpRequest,
+    /// Further requests for the same bytes, for the case that a server does not have them.
+    pub alternatives: Vec<HttpRequest>,
 }
 
 /// The result of a fetch.
@@ -140,9 +142,35 @@ fn select_missing_jobs(
     Ok(missing)
 }
 
-/// Downloads one blob. Returns the number of bytes received; 0 when another process downloaded it
-/// meanwhile.
+/// Downloads one blob from the first of its servers that has it. Returns the number of bytes
+/// received; 0 when another process downloaded it meanwhile.
 async fn fetch_blob(
+    client: &Client,
+    store: &Store,
+    job: &FetchJob,
+    progress: &Arc<dyn Progress>,
+) -> Result<u64> {
+    let mut outcome = fetch_blob_from(client, store, job, progress).await;
+    for request in &job.alternatives {
+        match &outcome {
+            // Any refusal: registries answer 403 and 404 for a layer that they may not distribute.
+            Err(Error::Net { cause, .. }) if cause.status().is_some() => {
+                let job = FetchJob { request: request.clone(), ..job.clone() };
+                outcome = fetch_blob_from(client, store, &job, progress).await;
+            }
+            _ => break,
+        }
+    }
+    match outcome {
+        Err(Error::Net { what, cause }) if !job.alternatives.is_empty() => {
+            Err(Error::Net { what: format!("{what} (a layer with urls)"), cause })
+        }
+        outcome => outcome,
+    }
+}
+
+/// Downloads one blob by the job's first request.
+async fn fetch_blob_from(
     client: &Client,
     store: &Store,
     job: &FetchJob,

@@ -65,6 +65,11 @@ pub fn build_file_request(url: &str) -> Result<HttpRequest> {
     Ok(request.access(access_for_url(&parsed)))
 }
 
+/// The GET request for a file at an address that nobody who is trusted wrote, without a credential.
+pub fn build_anonymous_request(url: &str) -> Result<HttpRequest> {
+    HttpRequest::get(url).map_err(Error::from_net(url))
+}
+
 /// The credential to use for a URL: that of its `host[:port]` in docker's configuration.
 pub(crate) fn access_for_url(url: &Url) -> AccessScope {
     let host = url.host_str().unwrap_or_default();

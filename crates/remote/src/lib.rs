@@ -22,6 +22,7 @@ pub mod name_pattern;
 pub mod oci;
 pub mod ollama;
 pub mod own_image;
+mod paging;
 mod receive;
 pub mod scratch;
 pub mod similar_names;

@@ -15,5 +15,11 @@ pub(crate) fn to_lock_manifest(
         platform,
         config: manifest.config.as_ref().map(Into::into),
         layers: manifest.layers.iter().map(Into::into).collect(),
+        layer_urls: manifest
+            .layers
+            .iter()
+            .filter(|layer| !layer.urls.is_empty())
+            .map(|layer| (layer.digest, layer.urls.clone()))
+            .collect(),
     }
 }

@@ -46,6 +46,27 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// Two entries of the input give one name to different content.
+    #[error(
+        "{name} would be two things: {first}, and {second}; remove one of the two, or give it another name"
+    )]
+    NameCollision {
+        /// The name.
+        name: String,
+        /// Where the one comes from, and its digest.
+        first: String,
+        /// Where the other comes from, and its digest.
+        second: String,
+    },
+    /// The input cannot be written in its normal form.
+    #[error("gantry.yaml cannot be recorded in the lock: {entry}: {cause}")]
+    Request {
+        /// The entry.
+        entry: String,
+        /// Why.
+        #[source]
+        cause: serde_json::Error,
+    },
     /// Content on this machine, or at an unpinned address, is no longer what was locked.
     #[error(
         "{thing} has changed since it was locked; accept the change with: gantry lock --upgrade {thing}"

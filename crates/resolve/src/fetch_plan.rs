@@ -36,11 +36,14 @@ pub fn plan_fetch(world: &ResolveContext, lock: &Lock) -> Result<FetchPlan> {
         .collect();
     let mut jobs = FetchPlan { remote: Vec::new(), missing: Vec::new() };
     for content in &content {
-        match blob_request(world, content) {
-            Ok(Some(request)) => {
-                jobs.remote.push(FetchJob { blob: content.blob, name: job_name(content), request });
+        let requests = blob_request(world, content)
+            .and_then(|request| Ok((request, alternative_requests(content)?)));
+        match requests {
+            Ok((Some(request), alternatives)) => {
+                let (blob, name) = (content.blob, job_name(content));
+                jobs.remote.push(FetchJob { blob, name, request, alternatives });
             }
-            Ok(None) => {
+            Ok((None, _)) => {
                 if !fetchable.contains(&content.blob.digest)
                     && !is_stored(&world.store, content.blob)?
                 {
@@ -120,7 +123,7 @@ fn blob_request(
         BlobOrigin::Manifest(reference) => {
             registry(reference).manifest_request(&reference.with_digest(*digest))?
         }
-        BlobOrigin::Blob(reference) => {
+        BlobOrigin::Blob(reference) | BlobOrigin::ForeignLayer { reference, .. } => {
             registry(reference).blob_request(reference.repository(), digest)?
         }
         BlobOrigin::Ollama(model) => {
@@ -136,6 +139,14 @@ fn blob_request(
         BlobOrigin::Url(url) => remote::http::build_file_request(url)?,
         BlobOrigin::Local => return Ok(None),
     }))
+}
+
+/// The requests for a layer that its registry may not have, by the addresses in the manifest. No
+/// credential is sent there: anyone can write any address into a manifest.
+fn alternative_requests(content: &LockedBlob<'_>) -> remote::Result<Vec<HttpRequest>> {
+    let BlobOrigin::ForeignLayer { urls, .. } = &content.origin else { return Ok(Vec::new()) };
+    let is_web = |url: &&String| url.starts_with("https://") || url.starts_with("http://");
+    urls.iter().filter(is_web).map(|url| remote::http::build_anonymous_request(url)).collect()
 }
 
 /// What a blob is called in progress and errors.
@@ -181,6 +192,7 @@ mod tests {
             platform: Some(Platform::linux_amd64()),
             config: None,
             layers: vec![Blob { digest: sha256(layer), size: layer.len() as u64 }],
+            layer_urls: std::collections::BTreeMap::new(),
         };
         LockedImage {
             reference: reference.parse().unwrap(),
@@ -189,8 +201,10 @@ mod tests {
             size: 1,
             platforms: vec![Platform::linux_amd64()],
             from,
+            indexes: vec![],
             manifests: vec![manifest],
             attached: vec![],
+            attached_content: types::input::AttachedContent::Carried,
             seen: vec![],
         }
     }
@@ -202,6 +216,7 @@ mod tests {
             version: types::lock::VERSION,
             name,
             platforms,
+            requests: vec![],
             charts: vec![],
             images,
             models: vec![],

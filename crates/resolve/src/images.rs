@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use chart::find::Confidence;
 use futures::stream::{self, StreamExt};
-use remote::oci::{self, PlatformRequirement, RegistryClient};
+use remote::oci::{self, ImageQuery, PlatformRequirement, RegistryClient};
 use remote::own_image::GantryBinaries;
-use types::input::{self, ImageSource, Input};
+use types::input::{self, AttachedContent, ImageSource, Input};
 use types::lock::{self, ImageMention};
 use types::{Platform, Reference};
 
@@ -21,6 +21,7 @@ struct RequestedImage {
     reference: Reference,
     platforms: Vec<Platform>,
     want: PlatformRequirement,
+    attached: AttachedContent,
     from: ImageSource,
     seen: Vec<ImageMention>,
     /// The highest confidence of all places that name it.
@@ -81,7 +82,7 @@ fn collect_images(input: &Input, charts: &[ResolvedChart]) -> Vec<RequestedImage
     // Sorted by reference, so that notes and problems come in the same order each time.
     let mut all: BTreeMap<Reference, RequestedImage> = BTreeMap::new();
     for image in &input.images {
-        let input::InputImage { reference, platforms, from } = image.clone();
+        let input::InputImage { reference, platforms, attached, from } = image.clone();
         // An image may lack some of the platforms of the whole input, but none that are written
         // with the image itself.
         let (platforms, want) = match platforms.is_empty() {
@@ -100,6 +101,7 @@ fn collect_images(input: &Input, charts: &[ResolvedChart]) -> Vec<RequestedImage
             reference: reference.clone(),
             platforms,
             want,
+            attached: attached.unwrap_or(input.attached),
             from,
             seen,
             confidence,
@@ -111,6 +113,7 @@ fn collect_images(input: &Input, charts: &[ResolvedChart]) -> Vec<RequestedImage
             reference: named.reference.clone(),
             platforms: input.platforms.clone(),
             want: PlatformRequirement::Any,
+            attached: input.attached,
             from: ImageSource::Registry,
             seen: Vec::new(),
             confidence: named.confidence,
@@ -130,12 +133,17 @@ async fn resolve_image(
     let RequestedImage { reference, platforms, .. } = wanted;
     let local = match &wanted.from {
         ImageSource::Registry => {
-            if let Some(pinned) = pins.pinned_image(reference, platforms) {
+            if let Some(pinned) = pins.pinned_image(reference, platforms, wanted.attached) {
                 return Ok(pinned.clone());
             }
             let registry = RegistryClient::new(&world.client, &world.mirrors, reference.registry());
-            return oci::inspect_image(&registry, &world.store, reference, platforms, wanted.want)
-                .await;
+            let query = ImageQuery {
+                reference,
+                platforms,
+                requirement: wanted.want,
+                attached: wanted.attached,
+            };
+            return oci::inspect_image(&registry, &world.store, query).await;
         }
         local => local.clone(),
     };
@@ -148,8 +156,10 @@ async fn resolve_image(
         size: descriptor.size,
         platforms: platforms.clone(),
         from: Some(from),
+        indexes: image.indexes,
         manifests: image.manifests,
         attached: Vec::new(),
+        attached_content: AttachedContent::Carried,
         seen: Vec::new(),
     })
 }
@@ -264,6 +274,7 @@ mod tests {
             platform: None,
             config: None,
             layers: vec![],
+            layer_urls: std::collections::BTreeMap::new(),
         };
         let image = |(reference, confidence): &(&str, Confidence)| ChartImage {
             reference: reference.parse().unwrap(),

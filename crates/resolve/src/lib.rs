@@ -7,6 +7,7 @@
 //! work on.
 
 mod charts;
+mod collisions;
 mod context;
 mod error;
 mod fetch_plan;
@@ -17,6 +18,7 @@ mod lock_input;
 mod models;
 mod opened_chart;
 mod pins;
+mod requests;
 
 pub use charts::{open_chart, open_local_chart};
 pub use context::ResolveContext;
@@ -25,3 +27,4 @@ pub use fetch_plan::{FetchPlan, plan_fetch, publish_roots, restore_content};
 pub use lock_input::lock_input;
 pub use opened_chart::OpenedChart;
 pub use pins::UpgradeSelection;
+pub use requests::{FileComparison, list_input_changes};

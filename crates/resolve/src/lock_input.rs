@@ -4,7 +4,9 @@ use types::input::Input;
 use types::lock::{self, Lock};
 
 use crate::pins::LockPins;
-use crate::{Error, ResolveContext, Result, UpgradeSelection, charts, files, images, models};
+use crate::{
+    Error, ResolveContext, Result, UpgradeSelection, charts, collisions, files, images, models, requests,
+};
 
 /// Resolves an input to a lock. What `previous` has pinned stays as it is, except what `upgrade`
 /// selects.
@@ -35,11 +37,13 @@ pub async fn lock_input(
         version: lock::VERSION,
         name: input.name.clone(),
         platforms: input.platforms.clone(),
+        requests: requests::list_requests(&world.base, input)?,
         charts: charts.into_iter().map(|chart| chart.locked).collect(),
         images,
         models,
         files,
     };
     lock.sort();
+    collisions::check_names(&lock)?;
     Ok(lock)
 }

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use futures::stream::{self, StreamExt};
 use remote::hub::{HubClient, ModelFileFilter};
 use remote::model::LockedSnapshot;
-use remote::oci::{self, PlatformRequirement, RegistryClient};
+use remote::oci::{self, ImageQuery, PlatformRequirement, RegistryClient};
 use remote::{local, ollama};
-use types::input::{self, HubModelSource, Input};
+use types::input::{self, AttachedContent, HubModelSource, Input};
 use types::lock::{self, LockedHubModel, ModelOrigin};
 use types::{ModelId, Reference};
 
@@ -221,14 +221,14 @@ async fn resolve_models_in_image(
 ) -> remote::Result<Vec<lock::LockedModel>> {
     let registry = RegistryClient::new(&world.client, &world.mirrors, image.registry());
     // Model files are the same on every platform: the first one that the image has is enough.
-    let found = oci::inspect_image(
-        &registry,
-        &world.store,
-        image,
-        &input.platforms,
-        PlatformRequirement::Any,
-    )
-    .await?;
+    let query = ImageQuery {
+        reference: image,
+        platforms: &input.platforms,
+        requirement: PlatformRequirement::Any,
+        // The image itself is not carried, so its signatures are not either.
+        attached: AttachedContent::LeftOut,
+    };
+    let found = oci::inspect_image(&registry, &world.store, query).await?;
     let Some(manifest) = found.manifests.first() else {
         return Err(remote::Error::NotFound {
             what: format!("an image in {image}"),
@@ -242,6 +242,7 @@ async fn resolve_models_in_image(
                 blob,
                 name: image.to_string(),
                 request: registry.blob_request(image.repository(), &blob.digest)?,
+                alternatives: Vec::new(),
             })
         })
         .collect::<remote::Result<Vec<_>>>()?;

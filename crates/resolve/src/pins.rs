@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 
 use store::{Source, Store};
+use types::input::AttachedContent;
 use types::lock::{self, Blob, BlobOrigin, Lock};
 use types::{GitId, ModelId, Platform, Reference};
 
@@ -75,10 +76,12 @@ impl<'a> LockPins<'a> {
         &self,
         reference: &Reference,
         platforms: &[Platform],
+        attached: AttachedContent,
     ) -> Option<&'a lock::LockedImage> {
         self.previous?.images.iter().find(|pinned| {
             pinned.reference == *reference
                 && pinned.platforms == platforms
+                && pinned.attached_content == attached
                 && pinned.from.is_none()
                 && self.is_kept(&reference_names(reference))
         })
@@ -185,6 +188,7 @@ mod tests {
             platform: None,
             config: None,
             layers: vec![layer],
+            layer_urls: std::collections::BTreeMap::new(),
         }
     }
 
@@ -209,8 +213,10 @@ mod tests {
             size: 1,
             platforms: vec![Platform::linux_amd64()],
             from,
+            indexes: vec![],
             manifests: vec![],
             attached: vec![],
+            attached_content: types::input::AttachedContent::Carried,
             seen: vec![],
         }
     }
@@ -242,6 +248,7 @@ mod tests {
             version: lock::VERSION,
             name: "site".into(),
             platforms: vec![Platform::linux_amd64()],
+            requests: vec![],
             charts: vec![make_chart("oci://ghcr.io/org/charts/app")],
             images: vec![
                 make_image("nginx:1.25", None),
@@ -268,12 +275,14 @@ mod tests {
         let pins = LockPins::new(Some(&lock), &UpgradeSelection::Nothing, &store);
         let amd64 = [Platform::linux_amd64()];
         let nginx = "docker.io/library/nginx:1.25".parse().unwrap();
-        assert_eq!(pins.pinned_image(&nginx, &amd64), Some(&lock.images[0]));
-        assert_eq!(pins.pinned_image(&nginx, &[]), None);
-        assert_eq!(pins.pinned_image(&"own:1".parse().unwrap(), &amd64), None);
-        assert_eq!(pins.pinned_image(&"nginx:1.26".parse().unwrap(), &amd64), None);
+        assert_eq!(pins.pinned_image(&nginx, &amd64, AttachedContent::Carried), Some(&lock.images[0]));
+        assert_eq!(pins.pinned_image(&nginx, &[], AttachedContent::Carried), None);
+        // Whether it has signatures is not known of an image that was locked without them.
+        assert_eq!(pins.pinned_image(&nginx, &amd64, AttachedContent::LeftOut), None);
+        assert_eq!(pins.pinned_image(&"own:1".parse().unwrap(), &amd64, AttachedContent::Carried), None);
+        assert_eq!(pins.pinned_image(&"nginx:1.26".parse().unwrap(), &amd64, AttachedContent::Carried), None);
         let nothing = LockPins::new(None, &UpgradeSelection::Nothing, &store);
-        assert_eq!(nothing.pinned_image(&nginx, &amd64), None);
+        assert_eq!(nothing.pinned_image(&nginx, &amd64, AttachedContent::Carried), None);
     }
 
     #[test]
@@ -283,7 +292,9 @@ mod tests {
         let is_pinned = |upgrade: &UpgradeSelection| {
             let pins = LockPins::new(Some(&lock), upgrade, &store);
             assert_eq!(pins.find_unknown_names(), [""; 0], "{upgrade:?}");
-            pins.pinned_image(&nginx, &[Platform::linux_amd64()]).is_some()
+            pins
+                .pinned_image(&nginx, &[Platform::linux_amd64()], AttachedContent::Carried)
+                .is_some()
         };
         for own in
             ["nginx", "nginx:1.25", "docker.io/library/nginx", "docker.io/library/nginx:1.25"]

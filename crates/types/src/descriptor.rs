@@ -23,6 +23,9 @@ pub struct Descriptor {
     pub digest: Digest,
     /// The content's length in bytes.
     pub size: u64,
+    /// Where else the content can be downloaded (image-spec 1.1, descriptor.md, `urls`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_empty")]
+    pub urls: Vec<String>,
     /// The platform of the content, in an index.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<PlatformObject>,
@@ -76,6 +79,7 @@ impl Descriptor {
             media_type: media_type.to_owned(),
             digest,
             size,
+            urls: Vec::new(),
             platform: None,
             artifact_type: None,
             annotations: BTreeMap::new(),

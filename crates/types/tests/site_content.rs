@@ -67,6 +67,7 @@ fn manifest(digest: Digest, platform: Option<Platform>) -> LockedManifest {
         platform,
         config: Some(Blob { digest: Digest::from_bytes([0xcc; 32]), size: 1 }),
         layers: vec![],
+        layer_urls: std::collections::BTreeMap::new(),
     }
 }
 
@@ -94,8 +95,10 @@ fn locked_image(seed: &ImageSeed) -> LockedImage {
         size: 1,
         platforms: vec![],
         from: None,
+        indexes: vec![],
         manifests,
         attached: if seed.has_signature { vec![attached] } else { vec![] },
+        attached_content: types::input::AttachedContent::Carried,
         seen: vec![],
     }
 }
@@ -105,6 +108,7 @@ fn lock_of(name: &str, seeds: &[ImageSeed]) -> Lock {
         version: VERSION,
         name: name.to_owned(),
         platforms: vec![],
+        requests: vec![],
         charts: vec![],
         images: seeds.iter().map(locked_image).collect(),
         models: vec![],

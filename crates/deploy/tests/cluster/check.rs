@@ -281,6 +281,7 @@ fn lock(images: &TestImages) -> Lock {
             platform: Some(Platform::linux_amd64()),
             config: None,
             layers: vec![],
+            layer_urls: std::collections::BTreeMap::new(),
         });
         LockedImage {
             reference: image.reference.clone(),
@@ -289,8 +290,10 @@ fn lock(images: &TestImages) -> Lock {
             size: named.size,
             platforms: vec![Platform::linux_amd64()],
             from: None,
+            indexes: vec![],
             manifests: manifests.collect(),
             attached: vec![],
+            attached_content: types::input::AttachedContent::Carried,
             seen: vec![],
         }
     });
@@ -298,6 +301,7 @@ fn lock(images: &TestImages) -> Lock {
         version: VERSION,
         name: "check".into(),
         platforms: vec![Platform::linux_amd64()],
+        requests: vec![],
         charts: vec![],
         images: images.collect(),
         models: vec![],

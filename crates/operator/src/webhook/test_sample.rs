@@ -34,8 +34,10 @@ pub(crate) fn sample_lock_with_digests(first: u8) -> Lock {
             platform: Some(Platform::linux_amd64()),
             config: None,
             layers: vec![],
+            layer_urls: std::collections::BTreeMap::new(),
         }],
         attached: vec![],
+        attached_content: types::input::AttachedContent::Carried,
         seen: vec![ImageMention {
             by: "gantry.yaml".into(),
             template: None,
@@ -48,6 +50,7 @@ pub(crate) fn sample_lock_with_digests(first: u8) -> Lock {
         version: VERSION,
         name: "sample".into(),
         platforms: vec![Platform::linux_amd64()],
+        requests: vec![],
         charts: vec![],
         images: vec![image("nginx:1.25", first), image("ghcr.io/shop/web:2.1", first + 2)],
         models: vec![],

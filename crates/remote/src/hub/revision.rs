@@ -8,13 +8,15 @@ use types::{CommitId, Digest, GitId, ModelId};
 
 use super::client::{HubClient, quote_segment};
 use super::refusal;
+use crate::paging::PageReader;
 use crate::{Error, Result, similar_names};
 use types::snapshot::check_model_path;
 
 /// Limit for one response: the list of thirty thousand files needs about 10 MB.
 const MAX_ANSWER: u64 = 64 << 20;
-/// Limit for the pages of a tree listing; the Hub returns a thousand files on each.
-const MAX_PAGES: usize = 200;
+/// From this number of files on the Hub may cut the list of a revision (huggingface_hub 2.4,
+/// `VERY_LARGE_REPO_THRESHOLD`).
+const MAX_SIBLINGS: usize = 50_000;
 /// Limit for the files that are listed. Include and exclude globs are applied afterwards, so it is
 /// higher than what fits into a manifest (see [`crate::look_up_model`]).
 const MAX_FILES: usize = 100_000;
@@ -112,6 +114,8 @@ async fn find_revision(hub: &HubClient, id: &ModelId, revision: &str) -> Result<
     }
     let response = refusal::check_response(&hub.base, id, response).await?;
     let info: RevisionInfo = parse_response(hub, id, response).await?;
+    // huggingface_hub as well takes no such list for the whole repository (`snapshot_download`).
+    let is_whole = (1..=MAX_SIBLINGS).contains(&info.siblings.len());
     // `None` as soon as one file lacks its id: then the whole list comes from the tree.
     let files: Option<Result<Vec<ModelRevisionFile>>> = info
         .siblings
@@ -119,42 +123,31 @@ async fn find_revision(hub: &HubClient, id: &ModelId, revision: &str) -> Result<
         .map(|sibling| ModelRevisionFile::from_sibling(id, sibling))
         .collect();
     let mut files = match files {
-        Some(files) => files?,
-        None => list_tree(hub, id, &info.sha).await?,
+        Some(files) if is_whole => files?,
+        _ => list_tree(hub, id, &info.sha).await?,
     };
     // The order of the response is not specified.
     files.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(ModelRevision { commit: info.sha, files })
 }
 
-/// Lists the files of a commit by the tree API, page by page. Stops quietly at [`MAX_PAGES`].
+/// Lists the files of a commit by the tree API, all pages of them.
 async fn list_tree(
     hub: &HubClient,
     id: &ModelId,
     commit: &CommitId,
 ) -> Result<Vec<ModelRevisionFile>> {
-    let mut request =
-        hub.build_request(&format!("api/models/{id}/tree/{commit}?recursive=true"))?;
+    let request = hub.build_request(&format!("api/models/{id}/tree/{commit}?recursive=true"))?;
+    let mut pages = PageReader::new(&hub.client, request, &format!("the list of files of {id}"));
     let mut files = Vec::new();
-    for _ in 0..MAX_PAGES {
-        let response = hub
-            .client
-            .send(&request, RepeatPolicy::Safe)
-            .await
-            .map_err(Error::from_net(id.as_str()))?;
+    while let Some(response) = pages.request_page().await? {
         let response = refusal::check_response(&hub.base, id, response).await?;
-        let next = next_page_path(&response);
         let entries: Vec<HubTreeEntry> = parse_response(hub, id, response).await?;
         // Entries of type `directory` are listed as well; `recursive` lists their content.
         for entry in entries.into_iter().filter(|entry| entry.kind == "file") {
             files.push(ModelRevisionFile::new(id, entry.path, entry.size, entry.oid, entry.lfs)?);
         }
-        match next {
-            Some(next) if files.len() <= MAX_FILES => {
-                request.follow_location(&next).map_err(Error::from_net(id.as_str()))?;
-            }
-            _ => return Ok(files),
-        }
+        pages.check_length(files.len(), MAX_FILES)?;
     }
     Ok(files)
 }
@@ -193,13 +186,6 @@ async fn parse_response<T: DeserializeOwned>(
     serde_json::from_slice(&bytes).map_err(|error| {
         Error::invalid_document(format!("the response of {} for {id}", hub.base), error)
     })
-}
-
-/// The next page's address, from `Link: <…>; rel="next"` (RFC 8288).
-fn next_page_path(response: &HttpResponse) -> Option<String> {
-    let link = response.header("link")?;
-    let (target, rest) = link.strip_prefix('<')?.split_once('>')?;
-    rest.contains("rel=\"next\"").then(|| target.to_owned())
 }
 
 impl ModelRevisionFile {

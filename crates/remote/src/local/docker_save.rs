@@ -92,6 +92,7 @@ pub(super) fn import_image(
     Ok(ImportedImage {
         root: imported_image::build_root(wanted, &descriptor),
         manifests: vec![to_lock_manifest(&descriptor, &manifest, platform)],
+        indexes: Vec::new(),
     })
 }
 
@@ -104,7 +105,8 @@ fn read_items(archive: &ImageArchive) -> Result<Vec<DockerSaveItem>> {
     })
 }
 
-/// Selects the image by its name, or the only one in the archive, whatever its name is.
+/// Selects the image by its name, or the only one in the archive if it has no name (it was saved by
+/// its id).
 fn select_item(
     mut items: Vec<DockerSaveItem>,
     archive: &ImageArchive,
@@ -119,11 +121,15 @@ fn select_item(
     if let Some(found) = items.iter().position(has_name) {
         return Ok(items.swap_remove(found));
     }
-    if items.len() == 1 {
-        return Ok(items.swap_remove(0));
-    }
+    let is_alone = items.len() == 1;
     let there: Vec<String> =
-        items.into_iter().flat_map(|item| item.repo_tags.unwrap_or_default()).collect();
+        items.iter().flat_map(|item| item.repo_tags.clone().unwrap_or_default()).collect();
+    if is_alone {
+        return match there.as_slice() {
+            [] => Ok(items.swap_remove(0)),
+            named => Err(imported_image::other_name_error(archive.name(), wanted, named)),
+        };
+    }
     Err(Error::not_found_among(format!("image {wanted} in {}", archive.name()), &there))
 }
 

@@ -24,6 +24,8 @@ pub struct ImportedImage {
     pub root: Root,
     /// The manifests that were imported: those of the chosen platforms.
     pub manifests: Vec<lock::LockedManifest>,
+    /// The indexes below the image's own that lead to them.
+    pub indexes: Vec<lock::LockedManifest>,
 }
 
 /// Which image is imported: its name and the wanted platforms.
@@ -117,6 +119,18 @@ pub(super) fn no_platform_error(wanted: ImageSelection<'_>, found: &[String]) ->
 pub(super) fn build_root(wanted: ImageSelection<'_>, descriptor: &Descriptor) -> Root {
     let plain = Descriptor::new(&descriptor.media_type, descriptor.digest, descriptor.size);
     Root::new(wanted.reference.clone(), RootKind::Image, plain)
+}
+
+/// The error for an archive or layout that holds one image, which has another name.
+pub(super) fn other_name_error(place: &str, wanted: &Reference, found: &[String]) -> Error {
+    let found = found.join(", ");
+    Error::Local {
+        path: place.into(),
+        reason: format!(
+            "it holds {found}, and gantry.yaml asks it for {wanted}; write the image's own name there, or give the image the other name (docker tag) and save it again"
+        )
+        .into(),
+    }
 }
 
 /// Whether a name in an archive or engine means the wanted image. podman names local builds

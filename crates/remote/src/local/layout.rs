@@ -80,12 +80,12 @@ impl ImageLayout {
         let (document, bytes) = self.read_manifest(&entry)?;
         let descriptor =
             Descriptor::new(document.effective_media_type(), entry.digest, bytes.len() as u64);
-        let mut manifests = Vec::new();
+        let mut taken = TakenManifests::default();
         let take = ImageImport { layout: self, wanted, store, progress };
         if document.is_index() {
-            take.import_index(&document, 0, &mut manifests)?;
+            take.import_index(&document, 0, &mut taken)?;
             // Attestations have no platform, so they alone do not make an image.
-            if manifests.iter().all(|manifest| manifest.platform.is_none()) {
+            if taken.manifests.iter().all(|manifest| manifest.platform.is_none()) {
                 return Err(imported_image::no_platform_error(wanted, &list_platforms(&document)));
             }
             store.put_bytes(&bytes)?;
@@ -94,13 +94,17 @@ impl ImageLayout {
             imported_image::check_platform(wanted, platform.as_ref())?;
             take.import_blobs(&document)?;
             store.put_bytes(&bytes)?;
-            manifests.push(to_lock_manifest(&descriptor, &document, platform));
+            taken.manifests.push(to_lock_manifest(&descriptor, &document, platform));
         }
-        Ok(ImportedImage { root: imported_image::build_root(wanted, &descriptor), manifests })
+        Ok(ImportedImage {
+            root: imported_image::build_root(wanted, &descriptor),
+            manifests: taken.manifests,
+            indexes: taken.indexes,
+        })
     }
 
     /// Finds the image's entry in `index.json`: by its full name, by the annotations of skopeo and
-    /// hauler, by its tag alone (tools that write no name), or the only entry.
+    /// hauler, by its tag alone (tools that write no name), or the only entry if it has no name.
     fn find_image(&self, wanted: &Reference) -> Result<Descriptor> {
         let images = self.read_index()?;
         if let Some(found) = images.find_exact(wanted) {
@@ -122,7 +126,11 @@ impl ImageLayout {
         let tagged: Vec<&Descriptor> = entries.iter().filter(|entry| by_tag(entry)).collect();
         match (tagged.as_slice(), entries) {
             ([only], _) => Ok((*only).clone()),
-            (_, [only]) => Ok(only.clone()),
+            (_, [only]) if is_unnamed(only) => Ok(only.clone()),
+            (_, [only]) => {
+                let found = [describe_entry(only)];
+                Err(imported_image::other_name_error(&self.name, wanted, &found))
+            }
             _ => {
                 let there: Vec<String> = entries.iter().map(describe_entry).collect();
                 Err(Error::not_found_among(format!("image {wanted} in {}", self.name), &there))
@@ -217,6 +225,13 @@ impl ImageLayout {
     }
 }
 
+/// What was imported of an image, as a lock lists it.
+#[derive(Default)]
+struct TakenManifests {
+    manifests: Vec<lock::LockedManifest>,
+    indexes: Vec<lock::LockedManifest>,
+}
+
 /// The import of one image from a layout to a store.
 struct ImageImport<'a> {
     layout: &'a ImageLayout,
@@ -232,7 +247,7 @@ impl ImageImport<'_> {
         &self,
         index: &Manifest,
         depth: usize,
-        taken: &mut Vec<lock::LockedManifest>,
+        taken: &mut TakenManifests,
     ) -> Result<()> {
         if depth >= MAX_DEPTH {
             return Err(Error::Damaged {
@@ -240,7 +255,7 @@ impl ImageImport<'_> {
                 reason: format!("indexes are nested more than {MAX_DEPTH} deep").into(),
             });
         }
-        let first = taken.len();
+        let first = taken.manifests.len();
         for child in &index.manifests {
             let platform = child.platform.as_ref().and_then(PlatformObject::to_platform);
             let chosen = platform.as_ref().is_some_and(|own| {
@@ -258,25 +273,26 @@ impl ImageImport<'_> {
             }
             if media_type::is_index(&child.media_type) {
                 let (document, bytes) = self.layout.read_manifest(child)?;
-                let before = taken.len();
+                let before = taken.manifests.len();
                 self.import_index(&document, depth + 1, taken)?;
                 // An inner index without any chosen platform is not kept.
-                if taken.len() > before {
+                if taken.manifests.len() > before {
                     self.store.put_bytes(&bytes)?;
+                    taken.indexes.push(to_lock_manifest(child, &document, None));
                 }
             } else if chosen {
-                taken.push(self.import_child(child, platform)?);
+                taken.manifests.push(self.import_child(child, platform)?);
             }
         }
         let chosen: Vec<String> =
-            taken[first..].iter().map(|manifest| manifest.digest.to_string()).collect();
+            taken.manifests[first..].iter().map(|manifest| manifest.digest.to_string()).collect();
         // In a second pass, since an attestation may be listed before the manifest it describes.
         for child in &index.manifests {
             let speaks_of = child.annotations.get(ATTESTED);
             if speaks_of.is_some_and(|digest| chosen.contains(digest))
                 && self.layout.open_blob(&child.digest)?.is_some()
             {
-                taken.push(self.import_child(child, None)?);
+                taken.manifests.push(self.import_child(child, None)?);
             }
         }
         Ok(())
@@ -345,6 +361,13 @@ fn list_platforms(index: &Manifest) -> Vec<String> {
         .filter_map(|child| child.platform.as_ref()?.to_platform())
         .map(|platform| platform.to_string())
         .collect()
+}
+
+/// Whether an entry of `index.json` has no name of its own: tools write the tag `latest` where none
+/// was given.
+fn is_unnamed(entry: &Descriptor) -> bool {
+    let tag = entry.annotations.get(annotation::REF_NAME).map(String::as_str);
+    Root::from_descriptor(entry).is_none() && matches!(tag, None | Some("" | "latest"))
 }
 
 /// An entry's name in a message.

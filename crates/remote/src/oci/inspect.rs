@@ -1,130 +1,86 @@
 //! Resolves an image reference to all digests that a lock needs: index, manifests of the wanted
 //! platforms, configs, layers and attached content.
 
-use std::collections::HashSet;
-
-use futures::future::try_join_all;
 use http::StatusCode;
 use net::RepeatPolicy;
-use store::Store;
+use store::{Source as _, Store};
 use types::descriptor::PlatformObject;
+use types::input::AttachedContent;
 use types::{Digest, Manifest, Platform, Reference, lock, media_type};
 
 use super::attached::find_attached_content;
-use super::registry::{FetchedManifest, RegistryClient};
+use super::index_tree::{ChosenManifests, PlatformRequirement, WantedPlatforms, choose_manifests};
+use super::registry::RegistryClient;
 use crate::lock_manifest::to_lock_manifest;
 use crate::{Error, Result};
 
 /// Limit for an image's config. Real ones have a few KB.
 const MOST_CONFIG_BYTES: u64 = 8 << 20;
 
-/// BuildKit stores attestations in the index itself; this annotation names the manifest that one
-/// describes (BuildKit, docs/attestations/attestation-storage.md).
-const ATTESTATION_OF: &str = "vnd.docker.reference.digest";
-
-/// How many of the wanted platforms an image must have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PlatformRequirement {
-    /// All of them: the input names platforms for this very image.
-    All,
-    /// At least one: the platforms are those of the whole input, and not every image has all.
-    Any,
+/// An image to look up.
+#[derive(Debug, Clone, Copy)]
+pub struct ImageQuery<'a> {
+    /// Its name.
+    pub reference: &'a Reference,
+    /// The wanted platforms.
+    pub platforms: &'a [Platform],
+    /// How many of them it must have.
+    pub requirement: PlatformRequirement,
+    /// Whether its signatures, SBOMs and attestations are looked up.
+    pub attached: AttachedContent,
 }
 
 /// Looks up an image and returns its entry in a lock; `seen` is left empty for the caller. The
-/// manifests, and the configs that had to be read, are written to the store.
-/// [`Error::NoPlatform`] when it does not have the platforms that `want` requires.
+/// manifests, and the configs that had to be read, are written to the store; what the store has of
+/// them is not requested again.
+///
+/// # Errors
+/// [`Error::NoPlatform`] when it does not have the platforms that are required.
 pub async fn inspect_image(
     registry: &RegistryClient,
     store: &Store,
-    reference: &Reference,
-    platforms: &[Platform],
-    want: PlatformRequirement,
+    query: ImageQuery<'_>,
 ) -> Result<lock::LockedImage> {
-    let root = registry.get_manifest(reference).await?;
-    store.put_bytes(&root.bytes)?;
-    let manifests = if root.manifest.is_index() {
-        fetch_index_manifests(registry, store, reference, &root, platforms, want).await?
+    let ImageQuery { reference, platforms, requirement, attached } = query;
+    let root = registry.look_up_manifest(store, reference).await?;
+    let descriptor = root.descriptor.clone();
+    let wanted = WantedPlatforms { reference, platforms, requirement };
+    let chosen = if root.manifest.is_index() {
+        choose_manifests(registry, store, wanted, root).await?
     } else {
         let platform = read_platform(registry, store, reference, &root.manifest).await?;
-        if let Some(platform) = &platform
-            && !platforms.iter().any(|wanted| platform.satisfies(wanted))
-        {
-            return Err(no_platform_error(reference, platforms.iter(), std::iter::once(platform)));
+        if let Some(platform) = &platform {
+            // A single image can only have one platform, however many are required.
+            WantedPlatforms { requirement: PlatformRequirement::Any, ..wanted }
+                .check_available(&[platform])?;
         }
-        vec![to_lock_manifest(&root.descriptor, &root.manifest, platform)]
+        let manifests = vec![to_lock_manifest(&descriptor, &root.manifest, platform)];
+        ChosenManifests { manifests, indexes: Vec::new() }
     };
-    // Signatures may be attached to the index as well as to the manifest of a single platform.
-    let mut subjects: Vec<Digest> = vec![root.descriptor.digest];
-    subjects.extend(manifests.iter().map(|manifest| manifest.digest));
+    // Signatures may be attached to each index as well as to the manifest of a single platform.
+    let mut subjects: Vec<Digest> = vec![descriptor.digest];
+    subjects.extend(chosen.indexes.iter().map(|index| index.digest));
+    subjects.extend(chosen.manifests.iter().map(|manifest| manifest.digest));
     subjects.dedup();
-    let attached = find_attached_content(registry, store, reference, subjects).await?;
+    let attached_content = match attached {
+        AttachedContent::Carried => {
+            find_attached_content(registry, store, reference, subjects).await?
+        }
+        AttachedContent::LeftOut => Vec::new(),
+    };
     Ok(lock::LockedImage {
         reference: reference.clone(),
-        digest: root.descriptor.digest,
-        media_type: root.descriptor.media_type,
-        size: root.descriptor.size,
+        digest: descriptor.digest,
+        media_type: descriptor.media_type,
+        size: descriptor.size,
         platforms: platforms.to_vec(),
         from: None,
-        manifests,
-        attached,
+        indexes: chosen.indexes,
+        manifests: chosen.manifests,
+        attached: attached_content,
+        attached_content: attached,
         seen: Vec::new(),
     })
-}
-
-/// Downloads the manifests of an index for the wanted platforms, and the attestations for them.
-async fn fetch_index_manifests(
-    registry: &RegistryClient,
-    store: &Store,
-    reference: &Reference,
-    root: &FetchedManifest,
-    platforms: &[Platform],
-    want: PlatformRequirement,
-) -> Result<Vec<lock::LockedManifest>> {
-    let all = &root.manifest.manifests;
-    let platform =
-        |d: &types::Descriptor| d.platform.as_ref().and_then(PlatformObject::to_platform);
-    let is_wanted = |platform: &Platform| platforms.iter().any(|w| platform.satisfies(w));
-    let missing: Vec<&Platform> = platforms
-        .iter()
-        .filter(|wanted| !all.iter().filter_map(platform).any(|have| have.satisfies(wanted)))
-        .collect();
-    let is_enough = match want {
-        PlatformRequirement::All => missing.is_empty(),
-        PlatformRequirement::Any => missing.len() < platforms.len(),
-    };
-    let mut chosen: Vec<_> =
-        all.iter().filter(|d| platform(d).is_some_and(|platform| is_wanted(&platform))).collect();
-    let has_platforms = all.iter().any(|descriptor| descriptor.platform.is_some());
-    if platforms.iter().any(Platform::is_all) || chosen.is_empty() && !has_platforms {
-        // All of it was asked for, or it is an index of artifacts without platforms.
-        chosen = all.iter().collect();
-    } else if !is_enough {
-        let available: Vec<Platform> = all.iter().filter_map(platform).collect();
-        return Err(no_platform_error(reference, missing.into_iter(), available.iter()));
-    }
-    // Attestations have the platform `unknown/unknown`, so they are found by what they describe.
-    let digests: Vec<String> = chosen.iter().map(|d| d.digest.to_string()).collect();
-    chosen.extend(all.iter().filter(|descriptor| {
-        descriptor.annotations.get(ATTESTATION_OF).is_some_and(|of| digests.contains(of))
-    }));
-    // Some indexes list a manifest twice, for a platform and for its variant.
-    let mut seen = HashSet::new();
-    chosen.retain(|descriptor| seen.insert(descriptor.digest));
-    let fetched = try_join_all(chosen.iter().map(|descriptor| async {
-        registry.get_manifest(&reference.with_digest(descriptor.digest)).await
-    }))
-    .await?;
-    let mut manifests = Vec::new();
-    for (descriptor, fetched) in chosen.into_iter().zip(&fetched) {
-        store.put_bytes(&fetched.bytes)?;
-        manifests.push(to_lock_manifest(
-            &fetched.descriptor,
-            &fetched.manifest,
-            platform(descriptor),
-        ));
-    }
-    Ok(manifests)
 }
 
 /// The platform of an image without an index, from its config. `None` for artifacts, whose config
@@ -141,6 +97,11 @@ async fn read_platform(
         return Ok(None);
     };
     let what = format!("the config of {reference}");
+    if config.size <= MOST_CONFIG_BYTES && store.blob_size(&config.digest)? == Some(config.size) {
+        let bytes = store::read_blob(store, &config.digest, MOST_CONFIG_BYTES)?;
+        let field: Result<PlatformObject, _> = serde_json::from_slice(&bytes);
+        return Ok(field.ok().and_then(|field| field.to_platform()));
+    }
     let request = registry.blob_request(reference.repository(), &config.digest)?;
     let response = registry
         .client()
@@ -166,20 +127,4 @@ async fn read_platform(
     }
     let field: Result<PlatformObject, _> = serde_json::from_slice(&bytes);
     Ok(field.ok().and_then(|field| field.to_platform()))
-}
-
-fn no_platform_error<'a>(
-    reference: &Reference,
-    wanted: impl Iterator<Item = &'a Platform>,
-    available: impl Iterator<Item = &'a Platform>,
-) -> Error {
-    let join = |mut list: Vec<String>| {
-        list.dedup();
-        list.join(", ")
-    };
-    Error::NoPlatform {
-        reference: reference.to_string(),
-        wanted: join(wanted.map(Platform::to_string).collect()),
-        available: join(available.map(Platform::to_string).collect()),
-    }
 }

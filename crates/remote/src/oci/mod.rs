@@ -2,6 +2,7 @@
 //! when content is loaded.
 
 mod attached;
+mod index_tree;
 mod inspect;
 mod push;
 mod push_access;
@@ -12,8 +13,10 @@ mod upload_failure;
 mod upload_session_folder;
 mod upload_state;
 
-pub use inspect::{PlatformRequirement, inspect_image};
 pub use push::{RegistrySink, SparsePolicy};
 pub use push_state::{LeftOutManifest, RewrittenIndex};
+pub use index_tree::PlatformRequirement;
+pub use inspect::{ImageQuery, inspect_image};
+pub use push::{RegistrySink, RewrittenIndex, SparsePolicy};
 pub use registry::{FetchedManifest, RegistryClient};
 pub use upload_state::RestartedUpload;

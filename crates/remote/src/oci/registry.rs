@@ -9,16 +9,20 @@ use net::{
     AccessScope, Client, HttpRequest, HttpResponse, Mirrors, RepeatPolicy, UpstreamEndpoint,
 };
 use serde::Deserialize;
+use store::{Source as _, Store};
 use types::{Descriptor, Digest, Manifest, Reference, media_type};
 
+use crate::paging::PageReader;
 use crate::{Error, Result};
 
-/// Limit for a list of tags. Repositories with tens of thousands of tags stay below 1 MB.
+/// Limit for one page of a list of tags. Repositories with tens of thousands of tags stay below 1 MB.
 const MOST_TAGS_BYTES: u64 = 8 << 20;
+/// Limit for the tags of a repository; a build per commit and platform makes some tens of thousands.
+const MAX_TAGS: usize = 1_000_000;
 /// Limit for one page of a referrers index.
 const MOST_REFERRERS_BYTES: u64 = 8 << 20;
-/// Limit for the pages of a referrers list, against a server that never ends it.
-const MOST_PAGES: usize = 64;
+/// Limit for the referrers of one manifest.
+const MAX_REFERRERS: usize = 100_000;
 
 /// A client of one registry, or of the mirror that is configured for it.
 #[derive(Clone)]
@@ -66,13 +70,85 @@ impl RegistryClient {
 
     /// As [`Self::get_manifest`], but `None` when it does not exist.
     pub async fn find_manifest(&self, reference: &Reference) -> Result<Option<FetchedManifest>> {
+        self.request_manifest(reference, RefusalMeaning::Failure).await
+    }
+
+    /// As [`Self::get_manifest`], but what the store has is not downloaded again: by digest nothing
+    /// is requested then, by tag only its digest with a HEAD. (Registries limit how many manifests
+    /// an address may GET, and count no HEAD: Docker Hub, "Pull usage and limits".) What is
+    /// downloaded is written to the store.
+    pub async fn look_up_manifest(
+        &self,
+        store: &Store,
+        reference: &Reference,
+    ) -> Result<FetchedManifest> {
+        match self.find_stored_manifest(store, reference, RefusalMeaning::Failure).await? {
+            Some(fetched) => Ok(fetched),
+            None => Err(self.not_found_error(reference).await),
+        }
+    }
+
+    /// As [`Self::look_up_manifest`], for one that need not exist, beside an image that was read
+    /// from the same repository: there a refusal (400, 401, 403) means the same as a 404, since
+    /// some registries answer so for a tag that they do not have.
+    pub(super) async fn look_up_optional_manifest(
+        &self,
+        store: &Store,
+        reference: &Reference,
+    ) -> Result<Option<FetchedManifest>> {
+        self.find_stored_manifest(store, reference, RefusalMeaning::Absence).await
+    }
+
+    async fn find_stored_manifest(
+        &self,
+        store: &Store,
+        reference: &Reference,
+        refusal: RefusalMeaning,
+    ) -> Result<Option<FetchedManifest>> {
+        let known = match reference.digest() {
+            Some(digest) => Some((*digest, None)),
+            None => match self.ask_for_digest(reference).await? {
+                DigestAnswer::Digest(digest, media_type) => Some((digest, media_type)),
+                DigestAnswer::Absent => return Ok(None),
+                DigestAnswer::Refused if refusal == RefusalMeaning::Absence => return Ok(None),
+                // A registry without HEAD, or a refusal that GET explains better.
+                DigestAnswer::Refused | DigestAnswer::Unknown => None,
+            },
+        };
+        if let Some((digest, media_type)) = known
+            && store.blob_size(&digest)?.is_some_and(|size| size <= Manifest::MAX_SIZE)
+        {
+            let bytes = store::read_blob(store, &digest, Manifest::MAX_SIZE)?;
+            // The store may be damaged: then the registry's bytes are used.
+            if store::hash::sha256(&bytes) == digest {
+                return parse_fetched(&reference.to_string(), bytes.into(), digest, media_type)
+                    .map(Some);
+            }
+        }
+        let fetched = self.request_manifest(reference, refusal).await?;
+        if let Some(fetched) = &fetched {
+            store.put_bytes(&fetched.bytes)?;
+        }
+        Ok(fetched)
+    }
+
+    /// Downloads a manifest and checks its digest; `None` when it does not exist.
+    async fn request_manifest(
+        &self,
+        reference: &Reference,
+        refusal: RefusalMeaning,
+    ) -> Result<Option<FetchedManifest>> {
         let what = reference.to_string();
         let request = self.manifest_request(reference)?;
-        let response =
-            self.client.send(&request, RepeatPolicy::Safe).await.map_err(Error::from_net(&what))?;
+        let response = match self.client.send(&request, RepeatPolicy::Safe).await {
+            Err(error) if refusal.is_absence(error.status()) => return Ok(None),
+            sent => sent.map_err(Error::from_net(&what))?,
+        };
         // Some registries answer 401 or 403 for a repository that does not exist; that remains an
-        // error, since it cannot be told from a missing right.
-        if response.status() == StatusCode::NOT_FOUND {
+        // error for an image, since it cannot be told from a missing right.
+        if response.status() == StatusCode::NOT_FOUND
+            || refusal.is_absence(Some(response.status().as_u16()))
+        {
             return Ok(None);
         }
         let response = response.require_success().await.map_err(Error::from_net(&what))?;
@@ -93,15 +169,33 @@ impl RegistryClient {
                 actual: actual.to_string(),
             });
         }
-        let manifest = Manifest::parse(&what, &bytes)?;
-        // Some registries answer with a generic type such as `application/json`.
-        let media_type = match &content_type {
-            Some(content_type) if media_type::is_manifest(content_type) => content_type.clone(),
-            _ => manifest.effective_media_type().to_owned(),
+        parse_fetched(&what, bytes, actual, content_type).map(Some)
+    }
+
+    /// Asks with a HEAD which digest a reference has.
+    async fn ask_for_digest(&self, reference: &Reference) -> Result<DigestAnswer> {
+        let what = reference.to_string();
+        let mut request = self.manifest_request(reference)?;
+        request.set_method(Method::HEAD);
+        let response = match self.client.send(&request, RepeatPolicy::Safe).await {
+            Ok(response) => response,
+            Err(error) if is_refusal(error.status()) => return Ok(DigestAnswer::Refused),
+            Err(error) => return Err(Error::from_net(what)(error)),
         };
-        let mut descriptor = Descriptor::new(&media_type, actual, bytes.len() as u64);
-        descriptor.artifact_type.clone_from(&manifest.artifact_type);
-        Ok(Some(FetchedManifest { bytes, descriptor, manifest }))
+        let status = response.status();
+        if status == StatusCode::NOT_FOUND {
+            return Ok(DigestAnswer::Absent);
+        }
+        if is_refusal(Some(status.as_u16())) {
+            return Ok(DigestAnswer::Refused);
+        }
+        let digest = response.header("docker-content-digest").and_then(|text| text.parse().ok());
+        Ok(match digest {
+            Some(digest) if status.is_success() => {
+                DigestAnswer::Digest(digest, response_media_type(&response))
+            }
+            _ => DigestAnswer::Unknown,
+        })
     }
 
     /// The digest that a reference currently points to, from a HEAD request. `None` when it does
@@ -132,7 +226,7 @@ impl RegistryClient {
         self.build_request(Method::GET, repository, &format!("blobs/{digest}"), RegistryScope::Pull)
     }
 
-    /// Lists the tags of a repository; empty when the repository does not exist.
+    /// Lists the tags of a repository, all pages of them; empty when the repository does not exist.
     pub async fn list_tags(&self, repository: &str) -> Result<Vec<String>> {
         #[derive(Deserialize)]
         struct TagList {
@@ -143,21 +237,26 @@ impl RegistryClient {
         let what = format!("the tags of {}/{repository}", self.host);
         let request =
             self.build_request(Method::GET, repository, "tags/list", RegistryScope::Pull)?;
-        let response =
-            self.client.send(&request, RepeatPolicy::Safe).await.map_err(Error::from_net(&what))?;
-        if response.status() == StatusCode::NOT_FOUND {
-            return Ok(Vec::new());
+        let mut pages = PageReader::new(&self.client, request, &what);
+        let mut tags = Vec::new();
+        while let Some(response) = pages.request_page().await? {
+            if response.status() == StatusCode::NOT_FOUND && pages.is_first() {
+                return Ok(tags);
+            }
+            let response = response.require_success().await.map_err(Error::from_net(&what))?;
+            let bytes =
+                response.read_bytes(MOST_TAGS_BYTES).await.map_err(Error::from_net(&what))?;
+            let page: TagList =
+                serde_json::from_slice(&bytes).map_err(|cause| types::Error::Document {
+                    document: what.clone(),
+                    line: cause.line() as u64,
+                    column: cause.column() as u64,
+                    message: cause.into(),
+                })?;
+            tags.extend(page.tags.unwrap_or_default());
+            pages.check_length(tags.len(), MAX_TAGS)?;
         }
-        let response = response.require_success().await.map_err(Error::from_net(&what))?;
-        let bytes = response.read_bytes(MOST_TAGS_BYTES).await.map_err(Error::from_net(&what))?;
-        let tags: TagList =
-            serde_json::from_slice(&bytes).map_err(|cause| types::Error::Document {
-                document: what,
-                line: cause.line() as u64,
-                column: cause.column() as u64,
-                message: cause.into(),
-            })?;
-        Ok(tags.tags.unwrap_or_default())
+        Ok(tags)
     }
 
     /// Lists the referrers of a manifest (signatures, SBOMs, attestations): by the referrers API,
@@ -168,48 +267,72 @@ impl RegistryClient {
         repository: &str,
         digest: &Digest,
     ) -> Result<Vec<Descriptor>> {
-        let what = format!("the referrers of {}/{repository}@{digest}", self.host);
-        let path = format!("referrers/{digest}");
-        let mut request =
-            self.build_request(Method::GET, repository, &path, RegistryScope::Pull)?;
-        let (mut found, mut seen) = (Vec::new(), HashSet::new());
-        for _ in 0..MOST_PAGES {
-            let response = self
-                .client
-                .send(&request, RepeatPolicy::Safe)
-                .await
-                .map_err(Error::from_net(&what))?;
-            // Registries without the API answer 404, 400 or even 200 with a web page.
-            let is_index = response_media_type(&response).as_deref() == Some(media_type::OCI_INDEX);
-            if !response.status().is_success() || !is_index {
-                if found.is_empty() {
-                    break;
-                }
-                // The first page was an index, so the API exists: the other pages must not be left
-                // out silently.
-                return Err(Error::Net { what, cause: response.into_error().await });
-            }
-            let next = next_page_path(&response);
-            let bytes =
-                response.read_bytes(MOST_REFERRERS_BYTES).await.map_err(Error::from_net(&what))?;
-            let index = Manifest::parse(&what, &bytes)?;
-            // Pages may overlap when a referrer is added between two requests.
-            found.extend(index.manifests.into_iter().filter(|d| seen.insert(d.digest)));
-            match next {
-                Some(next) => request.follow_location(&next).map_err(Error::from_net(&what))?,
-                None => return Ok(found),
-            }
-        }
-        if !found.is_empty() {
+        if let Some(found) = self.list_referrers_by_api(repository, digest).await? {
             return Ok(found);
         }
-        // The API is missing: its substitute is a tag. A host or repository that makes no valid
-        // reference has no such tag either.
+        // A host or repository that makes no valid reference has no such tag either.
         let Ok(fallback) = referrers_tag(&self.host, repository, digest) else {
             return Ok(Vec::new());
         };
         let index = self.find_manifest(&fallback).await?;
         Ok(index.map(|fetched| fetched.manifest.manifests).unwrap_or_default())
+    }
+
+    /// As [`Self::list_referrers`], of a manifest that was read before from the same repository:
+    /// what the store has is not downloaded again, and a refusal means that there are none.
+    pub(super) async fn look_up_referrers(
+        &self,
+        store: &Store,
+        repository: &str,
+        digest: &Digest,
+    ) -> Result<Vec<Descriptor>> {
+        if let Some(found) = self.list_referrers_by_api(repository, digest).await? {
+            return Ok(found);
+        }
+        let Ok(fallback) = referrers_tag(&self.host, repository, digest) else {
+            return Ok(Vec::new());
+        };
+        let index = self.look_up_optional_manifest(store, &fallback).await?;
+        Ok(index.map(|fetched| fetched.manifest.manifests).unwrap_or_default())
+    }
+
+    /// Lists the referrers by the API; `None` in a registry that does not have it.
+    async fn list_referrers_by_api(
+        &self,
+        repository: &str,
+        digest: &Digest,
+    ) -> Result<Option<Vec<Descriptor>>> {
+        let what = format!("the referrers of {}/{repository}@{digest}", self.host);
+        let path = format!("referrers/{digest}");
+        let request = self.build_request(Method::GET, repository, &path, RegistryScope::Pull)?;
+        let mut pages = PageReader::new(&self.client, request, &what);
+        let (mut found, mut seen) = (Vec::new(), HashSet::new());
+        loop {
+            let response = match pages.request_page().await {
+                Ok(Some(response)) => response,
+                Ok(None) => return Ok(Some(found)),
+                Err(Error::Net { cause, .. }) if pages.is_first() && is_refusal(cause.status()) => {
+                    return Ok(None);
+                }
+                Err(error) => return Err(error),
+            };
+            // Registries without the API answer 404, 400, 401, 403 or even 200 with a web page.
+            let is_index = response_media_type(&response).as_deref() == Some(media_type::OCI_INDEX);
+            if !response.status().is_success() || !is_index {
+                if pages.is_first() {
+                    return Ok(None);
+                }
+                // The first page was an index, so the API exists: the other pages must not be left
+                // out silently.
+                return Err(Error::Net { what, cause: response.into_error().await });
+            }
+            let bytes =
+                response.read_bytes(MOST_REFERRERS_BYTES).await.map_err(Error::from_net(&what))?;
+            let index = Manifest::parse(&what, &bytes)?;
+            // Pages may overlap when a referrer is added between two requests.
+            found.extend(index.manifests.into_iter().filter(|d| seen.insert(d.digest)));
+            pages.check_length(found.len(), MAX_REFERRERS)?;
+        }
     }
 
     /// Whether a blob is in a repository.
@@ -237,7 +360,8 @@ impl RegistryClient {
         path: &str,
         scope: RegistryScope,
     ) -> Result<HttpRequest> {
-        let url = format!("{}/v2/{repository}/{path}", self.endpoint.base);
+        let (base, prefix) = (&self.endpoint.base, &self.endpoint.repository_prefix);
+        let url = format!("{base}/v2/{prefix}{repository}/{path}");
         let request = HttpRequest::new(method, &url).map_err(Error::from_net(repository))?;
         Ok(request.access(self.access_to_repository(repository, scope)))
     }
@@ -253,21 +377,70 @@ impl RegistryClient {
         };
         AccessScope {
             server: self.endpoint.server.clone(),
-            scope: format!("repository:{repository}:{actions}"),
+            scope: format!("repository:{}{repository}:{actions}", self.endpoint.repository_prefix),
         }
     }
 
     async fn not_found_error(&self, reference: &Reference) -> Error {
         let tags = self.list_tags(reference.repository()).await.unwrap_or_default();
         let hint = match reference.tag() {
-            _ if tags.is_empty() => {
-                format!("check the name, and that {} has this repository", self.host)
-            }
+            _ if tags.is_empty() => match self.endpoint.describe_mirror() {
+                Some(mirror) => format!("{} is read from {mirror}", self.host),
+                None => format!("check the name, and that {} has this repository", self.host),
+            },
             Some(tag) => suggest_tags(tag, &tags),
             None => "check the digest".to_owned(),
         };
         Error::NotFound { what: reference.to_string(), hint }
     }
+}
+
+/// What it means that a registry refuses a manifest (400, 401, 403).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RefusalMeaning {
+    /// The request fails.
+    Failure,
+    /// The manifest does not exist.
+    Absence,
+}
+
+impl RefusalMeaning {
+    fn is_absence(self, status: Option<u16>) -> bool {
+        self == Self::Absence && is_refusal(status)
+    }
+}
+
+fn is_refusal(status: Option<u16>) -> bool {
+    matches!(status, Some(400 | 401 | 403))
+}
+
+/// What a registry answers to a HEAD for a manifest.
+enum DigestAnswer {
+    /// Its digest, and its media type where that was sent.
+    Digest(Digest, Option<String>),
+    Absent,
+    Refused,
+    /// No digest: some registries do not send it.
+    Unknown,
+}
+
+/// A manifest from its bytes, whose digest was checked. `content_type` is what the registry calls
+/// it.
+fn parse_fetched(
+    name: &str,
+    bytes: Bytes,
+    digest: Digest,
+    content_type: Option<String>,
+) -> Result<FetchedManifest> {
+    let manifest = Manifest::parse(name, &bytes)?;
+    // Some registries answer with a generic type such as `application/json`.
+    let media_type = match content_type {
+        Some(content_type) if media_type::is_manifest(&content_type) => content_type,
+        _ => manifest.effective_media_type().to_owned(),
+    };
+    let mut descriptor = Descriptor::new(&media_type, digest, bytes.len() as u64);
+    descriptor.artifact_type.clone_from(&manifest.artifact_type);
+    Ok(FetchedManifest { bytes, descriptor, manifest })
 }
 
 /// What a request does in a repository: the actions in the scope of its token (distribution,
@@ -291,13 +464,6 @@ pub(crate) fn referrers_tag(
 fn response_media_type(response: &HttpResponse) -> Option<String> {
     let text = response.header("content-type")?;
     Some(text.split(';').next().unwrap_or(text).trim().to_owned())
-}
-
-/// The next page's address, from `Link: </v2/…?last=…>; rel="next"` (RFC 8288).
-fn next_page_path(response: &HttpResponse) -> Option<String> {
-    let link = response.header("link")?;
-    let (target, rest) = link.strip_prefix('<')?.split_once('>')?;
-    rest.contains("rel=\"next\"").then(|| target.to_owned())
 }
 
 /// A hint with the tags that share the longest beginning with the requested one. For versions this

@@ -70,11 +70,12 @@ impl OllamaRegistry {
 
     fn build_request(&self, path: &str) -> Result<HttpRequest> {
         let repository = self.name.repository();
-        let url = format!("{}/v2/{repository}/{path}", self.endpoint.base);
+        let (base, prefix) = (&self.endpoint.base, &self.endpoint.repository_prefix);
+        let url = format!("{base}/v2/{prefix}{repository}/{path}");
         let request = HttpRequest::get(&url).map_err(Error::from_net(self.name.to_string()))?;
         Ok(request.access(AccessScope {
             server: self.endpoint.server.clone(),
-            scope: format!("repository:{repository}:pull"),
+            scope: format!("repository:{prefix}{repository}:pull"),
         }))
     }
 }

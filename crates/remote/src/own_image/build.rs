@@ -112,7 +112,7 @@ impl GantryBinaries {
         let manifests = manifests.iter().zip(&self.0).map(|((descriptor, manifest), binary)| {
             to_lock_manifest(descriptor, manifest, Some(binary.platform.clone()))
         });
-        Ok(ImportedImage { root, manifests: manifests.collect() })
+        Ok(ImportedImage { root, manifests: manifests.collect(), indexes: Vec::new() })
     }
 }
 

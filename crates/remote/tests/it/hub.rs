@@ -65,6 +65,7 @@ async fn fetch_all(
             blob: types::lock::Blob { digest: file.digest, size: file.size },
             name: file.path.clone(),
             request: hub.file_request(&snapshot.id, &snapshot.commit, &file.path).unwrap(),
+            alternatives: vec![],
         })
         .collect();
     let client = Client::builder().build().unwrap();

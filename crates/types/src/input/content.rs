@@ -1,6 +1,10 @@
-//! What `gantry.yaml` declares, as types in which every value is valid.
+//! What `gantry.yaml` declares, as types in which every value is valid. They are serialized for the
+//! digests by which a lock remembers them: what is not given is left out, so that keys which a later
+//! version adds change no digest.
 
 use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
 
 use super::{checks, rules, wiring};
 use crate::{Digest, ModelId, Platform, Reference, SecretUrl};
@@ -12,6 +16,8 @@ pub struct Input {
     pub name: String,
     /// The platforms of images that name none of their own.
     pub platforms: Vec<Platform>,
+    /// Whether signatures, SBOMs and attestations of images that say nothing of their own are carried.
+    pub attached: AttachedContent,
     /// Helm charts; their images are found by rendering them.
     pub charts: Vec<InputChart>,
     /// Images by reference, and the images of `tools:`.
@@ -33,32 +39,43 @@ pub struct Input {
 }
 
 /// A Helm chart and how it will be installed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct InputChart {
     /// Where the chart comes from.
     pub source: ChartSource,
     /// The version or a semver range; the newest when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// The release's name; the chart's name when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub release: Option<String>,
     /// The namespace to install it into.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// The version of Kubernetes to render for.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub kube_version: Option<String>,
     /// API versions that the cluster has besides the built-in ones (`monitoring.coreos.com/v1`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub api_versions: Vec<String>,
     /// Values files, the last one wins.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<PathBuf>,
     /// `--set` expressions.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub set: Vec<String>,
     /// More renders, each with further values files; the union of the images is carried.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub variants: Vec<Vec<PathBuf>>,
     /// The releases that have to be ready before this one is installed.
+    #[serde(skip)]
     pub needs: Vec<String>,
 }
 
 /// Where a chart comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub enum ChartSource {
     /// `oci://ghcr.io/org/charts/name`.
     Oci {
@@ -102,19 +119,50 @@ impl ChartSource {
     }
 }
 
+/// Whether what is attached to an image (signatures, SBOMs, attestations) is carried with it.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "camelCase")]
+pub enum AttachedContent {
+    /// It is looked up and carried.
+    #[default]
+    Carried,
+    /// It is neither looked up nor carried: `attached: false`.
+    LeftOut,
+}
+
+impl AttachedContent {
+    /// Whether it is carried, which is the default.
+    pub fn is_carried(&self) -> bool {
+        *self == Self::Carried
+    }
+
+    /// What `attached:` in `gantry.yaml` means; `None` where it is not written.
+    pub(super) fn from_key(attached: Option<bool>) -> Option<Self> {
+        attached.map(|is_carried| if is_carried { Self::Carried } else { Self::LeftOut })
+    }
+}
+
 /// An image by reference.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct InputImage {
     /// Its name.
     pub reference: Reference,
     /// Its platforms; the input's when empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub platforms: Vec<Platform>,
+    /// Whether its signatures, SBOMs and attestations are carried; as for the input where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attached: Option<AttachedContent>,
     /// Where its content comes from.
     pub from: ImageSource,
 }
 
 /// Where an image's content comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub enum ImageSource {
     /// In its registry.
     Registry,
@@ -129,7 +177,8 @@ pub enum ImageSource {
 }
 
 /// A model.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub enum InputModel {
     /// A snapshot of a repository of the Hugging Face Hub.
     Hub {
@@ -170,7 +219,8 @@ pub enum InputModel {
 }
 
 /// Where the files of a Hub model come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub enum HubModelSource {
     /// On the Hub.
     Hub,

@@ -12,5 +12,5 @@ mod tool;
 pub mod wiring;
 
 pub use content::{
-    ChartSource, HubModelSource, ImageSource, Input, InputChart, InputImage, InputModel,
+    AttachedContent, ChartSource, HubModelSource, ImageSource, Input, InputChart, InputImage, InputModel,
 };

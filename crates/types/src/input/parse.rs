@@ -4,7 +4,7 @@
 use serde_saphyr::Spanned;
 
 use super::checks::{DeclaredCheck, RawCheck};
-use super::content::{Input, InputImage};
+use super::content::{AttachedContent, Input, InputImage};
 use super::needs;
 use super::raw::{RawChart, RawImage, RawInput, RawModel};
 use super::tool::RawTool;
@@ -49,6 +49,7 @@ impl Input {
         Ok(Self {
             name: raw.name.value,
             platforms,
+            attached: AttachedContent::from_key(raw.attached).unwrap_or_default(),
             charts,
             images,
             models: place.convert_all(raw.models, RawModel::into_model)?,
@@ -197,6 +198,7 @@ tools: [gantry]
         let image = |binaries: &[&str]| InputImage {
             reference: crate::own_image::image_reference().unwrap(),
             platforms: vec![],
+            attached: None,
             from: ImageSource::Gantry(binaries.iter().map(PathBuf::from).collect()),
         };
         assert_eq!(read("[gantry]"), [image(&[])]);

@@ -8,7 +8,7 @@ use serde_saphyr::Spanned;
 
 use super::checks::{ModelServerRule, RawCheck};
 use super::content::{
-    ChartSource, HubModelSource, ImageSource, InputChart, InputImage, InputModel,
+    AttachedContent, ChartSource, HubModelSource, ImageSource, InputChart, InputImage, InputModel,
 };
 use super::rules::{OperatorImageRules, PhoneHome};
 use super::tool::RawTool;
@@ -28,6 +28,9 @@ pub(super) struct RawInput {
     /// The platforms of images that name none of their own [default: linux/amd64].
     #[serde(default)]
     pub(super) platforms: Vec<Platform>,
+    /// Whether signatures, SBOMs and attestations of images are looked up and carried [default: true].
+    #[serde(default)]
+    pub(super) attached: Option<bool>,
     /// Helm charts; their images are found by rendering them.
     #[serde(default)]
     #[schemars(with = "Vec<RawChart>")]
@@ -197,6 +200,8 @@ pub(super) struct RawImageFields {
     /// the same digest at every registry.
     #[serde(default)]
     pub(super) platforms: Vec<Platform>,
+    /// Whether its signatures, SBOMs and attestations are carried [default: as for the bundle].
+    attached: Option<bool>,
     /// A `docker save` archive or an OCI archive with the image.
     archive: Option<PathBuf>,
     /// The folder of an OCI layout with the image.
@@ -211,6 +216,7 @@ impl RawImage {
             Self::Short(image) => RawImageFields {
                 image,
                 platforms: vec![],
+                attached: None,
                 archive: None,
                 layout: None,
                 docker: None,
@@ -236,7 +242,8 @@ impl RawImage {
             ),
             _ => return Err("give only one of archive, layout and docker".into()),
         };
-        Ok(InputImage { reference, platforms: raw.platforms, from })
+        let attached = AttachedContent::from_key(raw.attached);
+        Ok(InputImage { reference, platforms: raw.platforms, attached, from })
     }
 }
 

@@ -2,13 +2,13 @@
 //! (`rules:` of `gantry.yaml`), and telemetry, update checks and the like (`phoneHome:`). Gantry's own
 //! tables (`rules/*.yaml`) have the same format, which `docs/formats/rules.md` describes.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::Reference;
 
 /// `rules:` of `gantry.yaml`, and the format of `rules/operators.yaml`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OperatorImageRules {
     /// Images whose names are compiled into operators.
@@ -17,7 +17,7 @@ pub struct OperatorImageRules {
 }
 
 /// Images that an operator pulls although no manifest names them.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(try_from = "RawOperator")]
 pub struct OperatorRule {
     /// The rule's name; a rule of the same name replaces it.
@@ -38,7 +38,7 @@ pub struct OperatorRule {
 }
 
 /// What the chart must render for a rule to apply: an object, or a container.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OperatorCondition {
     /// An object of this API group.
@@ -56,7 +56,7 @@ pub struct OperatorCondition {
 }
 
 /// The suffixes that an operator appends to the tags of images.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TagSuffixes {
     /// The end of the images' repositories.
@@ -66,7 +66,7 @@ pub struct TagSuffixes {
 }
 
 /// How certain a rule is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RuleCertainty {
     /// The operator will pull them.

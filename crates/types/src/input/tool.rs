@@ -64,6 +64,11 @@ impl RawTool {
             Self::Long(map) => map.gantry,
         };
         let reference = own_image::image_reference().map_err(|error| error.to_string())?;
-        Ok(InputImage { reference, platforms: vec![], from: ImageSource::Gantry(binaries) })
+        Ok(InputImage {
+            reference,
+            platforms: vec![],
+            attached: None,
+            from: ImageSource::Gantry(binaries),
+        })
     }
 }

@@ -14,6 +14,13 @@ pub enum BlobOrigin<'a> {
     Manifest(&'a Reference),
     /// A config or layer in a registry.
     Blob(&'a Reference),
+    /// A layer that the registry may not have.
+    ForeignLayer {
+        /// The image.
+        reference: &'a Reference,
+        /// Where else it can be downloaded.
+        urls: &'a [String],
+    },
     /// A manifest or layer in the Ollama registry, which is not quite an OCI registry and has a
     /// client of its own.
     Ollama(&'a LockedOllamaModel),
@@ -90,6 +97,9 @@ impl Lock {
             // The index itself, or the manifest of an image without an index; the latter comes twice.
             let blob = Blob { digest: image.digest, size: image.size };
             all.push(LockedBlob { blob, origin, owner });
+            for index in &image.indexes {
+                push_manifest(&mut all, owner, index, from_registry);
+            }
             for manifest in &image.manifests {
                 push_manifest(&mut all, owner, manifest, from_registry);
             }
@@ -122,7 +132,11 @@ fn push_manifest<'a>(
         owner,
     });
     for blob in manifest.blobs() {
-        all.push(LockedBlob { blob, origin: origin(BlobOrigin::Blob(owner)), owner });
+        let remote = match manifest.layer_urls.get(&blob.digest) {
+            Some(urls) => BlobOrigin::ForeignLayer { reference: owner, urls },
+            None => BlobOrigin::Blob(owner),
+        };
+        all.push(LockedBlob { blob, origin: origin(remote), owner });
     }
 }
 

@@ -1,8 +1,11 @@
 //! The document: what is locked of each kind, sorted, with its digests.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::input::InputChart;
+use super::request::LockedRequest;
+use crate::input::{AttachedContent, InputChart};
 use crate::{
     CommitId, Descriptor, Digest, Error, GitId, ModelId, Platform, Reference, Result, yaml,
 };
@@ -23,6 +26,9 @@ pub struct Lock {
     pub name: String,
     /// The platforms of images that name none of their own.
     pub platforms: Vec<Platform>,
+    /// What `gantry.yaml` asked for when the lock was made; empty in locks of earlier versions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requests: Vec<LockedRequest>,
     /// Charts, sorted by reference, then release.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub charts: Vec<LockedChart>,
@@ -87,6 +93,10 @@ pub struct LockedManifest {
     /// The layers, base first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<Blob>,
+    /// For layers that the registry may not have, such as the base layers of Windows: the addresses
+    /// that the manifest gives for them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub layer_urls: BTreeMap<Digest, Vec<String>>,
 }
 
 impl LockedManifest {
@@ -160,11 +170,18 @@ pub struct LockedImage {
     /// Where the content is, when not in the registry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<ImageOrigin>,
+    /// The indexes that the image's index lists, as far as they lead to the chosen platforms; mostly
+    /// there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub indexes: Vec<LockedManifest>,
     /// The manifests that are carried: those of the chosen platforms.
     pub manifests: Vec<LockedManifest>,
     /// Signatures, SBOMs and attestations of the image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attached: Vec<LockedAttachment>,
+    /// Whether those were looked up.
+    #[serde(default, skip_serializing_if = "AttachedContent::is_carried")]
+    pub attached_content: AttachedContent,
     /// Where charts or `gantry.yaml` name the image, for a reviewer.
     pub seen: Vec<ImageMention>,
 }
@@ -369,9 +386,9 @@ impl LockedImage {
 }
 
 impl Lock {
-    /// Reads a lock. `name` is what errors call it.
+    /// Reads a lock of up to [`yaml::MAX_OWN_DOCUMENT`] bytes. `name` is what errors call it.
     pub fn parse(name: &str, text: &str) -> Result<Self> {
-        let lock: Self = yaml::read_document(name, text)?;
+        let lock: Self = yaml::read_own_document(name, text)?;
         // A lock of a later version mostly fails above already, by a key that is not known here.
         if lock.version != VERSION {
             return Err(Error::Document {
@@ -396,6 +413,7 @@ impl Lock {
 
     /// Sorts all lists as the format requires.
     pub fn sort(&mut self) {
+        self.requests.sort();
         self.charts.sort_by(|a, b| (&a.reference, &a.release).cmp(&(&b.reference, &b.release)));
         self.images.sort_by(|a, b| a.reference.cmp(&b.reference));
         self.models.sort_by(|a, b| a.reference().cmp(b.reference()));
@@ -435,6 +453,7 @@ mod tests {
             platform: Some(Platform::linux_amd64()),
             config: Some(blob(2)),
             layers: vec![blob(3), blob(4)],
+            layer_urls: BTreeMap::new(),
         };
         let model = LockedHubModel {
             hf: "BAAI/bge-m3".parse().unwrap(),
@@ -458,6 +477,7 @@ mod tests {
             version: VERSION,
             name: "sample".into(),
             platforms: vec![Platform::linux_amd64()],
+            requests: vec![],
             charts: vec![],
             images: vec![LockedImage {
                 reference: "nginx:1".parse().unwrap(),
@@ -466,8 +486,10 @@ mod tests {
                 size: 1,
                 platforms: vec![Platform::linux_amd64()],
                 from: Some(ImageOrigin::Archive("images.tar".into())),
+                indexes: vec![],
                 manifests: vec![manifest],
                 attached: vec![],
+                attached_content: AttachedContent::Carried,
                 seen: vec![ImageMention {
                     by: "gantry.yaml".into(),
                     template: None,

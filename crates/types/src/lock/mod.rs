@@ -3,6 +3,7 @@
 
 mod content;
 mod document;
+mod request;
 
 pub use content::{BlobOrigin, LockedBlob};
 pub use document::{
@@ -10,3 +11,4 @@ pub use document::{
     LockedHubModel, LockedImage, LockedManifest, LockedModel, LockedModelFile, LockedOllamaModel,
     LockedUrlModel, ModelOrigin, VERSION,
 };
+pub use request::{InputChange, LockedRequest};

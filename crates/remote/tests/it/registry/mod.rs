@@ -13,11 +13,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use gantry_remote::fetch::{self, FetchJob, FetchReport};
-use gantry_remote::oci::{self, PlatformRequirement, RegistryClient, RegistrySink, SparsePolicy};
+use gantry_remote::oci::{self, ImageQuery, PlatformRequirement, RegistryClient, RegistrySink, SparsePolicy};
 use net::{Client, HttpRequest, Mirrors, RepeatPolicy, RequestBody, RetryPolicy};
 use serde_json::{Value, json};
 use store::progress::SilentProgress;
 use store::{DamagePolicy, PutResult, Sink as _, Store};
+use types::input::AttachedContent;
 use types::lock::{BlobOrigin, Lock, LockedImage};
 use types::naming::{NamingRule, RegistryPrefix};
 use types::{Digest, Platform, Reference, Root};
@@ -48,14 +49,13 @@ impl User {
 
     pub async fn inspect(&self, name: &str, platforms: &str) -> gantry_remote::Result<LockedImage> {
         let (name, platforms) = (reference(name), self::platforms(platforms));
-        oci::inspect_image(
-            &self.registry(&name),
-            &self.store,
-            &name,
-            &platforms,
-            PlatformRequirement::All,
-        )
-        .await
+        let query = ImageQuery {
+            reference: &name,
+            platforms: &platforms,
+            requirement: PlatformRequirement::All,
+            attached: AttachedContent::Carried,
+        };
+        oci::inspect_image(&self.registry(&name), &self.store, query).await
     }
 
     pub async fn fetch(&self, lock: &Lock) -> gantry_remote::Result<FetchReport> {
@@ -76,7 +76,12 @@ impl User {
                 }
                 _ => panic!("an image has manifests and blobs"),
             };
-            FetchJob { blob: content.blob, name: name.to_string(), request: request.unwrap() }
+            FetchJob {
+                blob: content.blob,
+                name: name.to_string(),
+                request: request.unwrap(),
+                alternatives: vec![],
+            }
         };
         lock.blobs().iter().map(job).collect()
     }
@@ -215,7 +220,7 @@ pub fn platforms(text: &str) -> Vec<Platform> {
 pub fn lock(images: Vec<LockedImage>) -> Lock {
     let platforms = images.first().map(|image| image.platforms.clone()).unwrap_or_default();
     let (charts, models, files) = (vec![], vec![], vec![]);
-    Lock { version: 1, name: "test".into(), platforms, charts, images, models, files }
+    Lock { version: 1, name: "test".into(), platforms, requests: vec![], charts, images, models, files }
 }
 
 /// Bytes that cannot be compressed; the same for the same seed.
