@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use resolve::ResolveContext;
+use resolve::{FileComparison, ResolveContext};
 use store::Source;
 use store::progress::Progress;
 use types::input::Input;
@@ -51,6 +51,47 @@ pub(crate) fn read_lock(context: &CommandContext) -> Result<Lock> {
         CommandError::usage_error(format!("{} does not exist", path.display()))
             .with_hint("create it with: gantry lock")
     })
+}
+
+/// Reads gantry.lock for a verb that carries what it lists: where gantry.yaml is there too, the lock
+/// must be the one of it, or something would be left out without a word.
+///
+/// # Errors
+///
+/// The input has changed since it was locked (exit code 2).
+pub(crate) fn read_current_lock(context: &CommandContext) -> Result<Lock> {
+    let lock = read_lock(context)?;
+    if let Some(input) = read_optional_input(context)? {
+        require_current_lock(context, &input, &lock, FileComparison::Content)?;
+    }
+    Ok(lock)
+}
+
+/// Refuses a lock whose input has changed since, and names the differences.
+pub(crate) fn require_current_lock(
+    context: &CommandContext,
+    input: &Input,
+    lock: &Lock,
+    files: FileComparison,
+) -> Result<()> {
+    /// Differences that are named; more of them are counted.
+    const SHOWN: usize = 8;
+    let changes = resolve::list_input_changes(&context.directory, input, lock, files)?;
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let mut named: Vec<String> = changes.iter().take(SHOWN).map(ToString::to_string).collect();
+    if changes.len() > SHOWN {
+        named.push(format!("and {} more", changes.len() - SHOWN));
+    }
+    let (input, lock) = (context.resolve_file(INPUT), context.resolve_file(LOCK));
+    Err(CommandError::usage_error(format!(
+        "{} has changed since {} was made of it: {}",
+        input.display(),
+        lock.display(),
+        named.join(", ")
+    ))
+    .with_hint("bring the lock up to date with: gantry lock"))
 }
 
 /// Reads gantry.lock if it exists.

@@ -229,6 +229,11 @@ fn errors_of_resolve_are_as_reviewed() {
         E::Store(store::Error::BlobMissing { digest: digest(1) }),
         E::Upgrade { name: text("web") },
         E::Changed { thing: text("quay.io/shop/web:2.1") },
+        E::NameCollision {
+            name: text("docker.io/library/own:1"),
+            first: text("0101010101 of the archive a.tar"),
+            second: text("0202020202 of the archive b.tar"),
+        },
     ];
     assert_reviewed("resolve", convert(errors));
 }

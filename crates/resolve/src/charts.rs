@@ -11,7 +11,7 @@ use remote::helm::{self, ChartArchive};
 use remote::oci::RegistryClient;
 use types::input::{self, ChartSource, Input};
 use types::lock::{self, ImageMention};
-use types::{Manifest, Reference, media_type};
+use types::{Digest, Manifest, Reference, media_type};
 
 use crate::ResolveProblem;
 use crate::context::{LOOKUPS, ResolveContext, resolve_path_from, run_blocking};
@@ -92,13 +92,18 @@ async fn resolve_chart(
         ChartSource::Local(_) => None,
         _ => pins.pinned_chart(&text, name.as_deref(), requested),
     };
-    let (reference, manifest, version, chart_name) = match pinned {
+    let FetchedChart { reference, manifest, version, name: chart_name, from } = match pinned {
         Some(pinned) => {
             // The last part of the artifact's repository is the chart's name, as `helm push` makes
             // it.
             let name = pinned.reference.repository().rsplit('/').next().unwrap_or_default();
-            let manifest = pinned.manifest.clone();
-            (pinned.reference.clone(), manifest, pinned.version.clone(), name.to_owned())
+            FetchedChart {
+                reference: pinned.reference.clone(),
+                manifest: pinned.manifest.clone(),
+                version: pinned.version.clone(),
+                name: name.to_owned(),
+                from: pinned.from.clone(),
+            }
         }
         None => fetch_chart(world, chart).await?,
     };
@@ -109,6 +114,7 @@ async fn resolve_chart(
         version,
         release: chart.release.clone().unwrap_or_else(|| chart_name.clone()),
         namespace: chart.namespace.clone(),
+        from,
         reference,
         manifest,
     };
@@ -116,31 +122,37 @@ async fn resolve_chart(
     Ok(ResolvedChart { locked, images })
 }
 
-/// Downloads or packages a chart into the store. Returns its reference, manifest, version and its
-/// own name.
+/// A chart that is in the store.
+struct FetchedChart {
+    reference: Reference,
+    manifest: lock::LockedManifest,
+    version: String,
+    /// Its own name.
+    name: String,
+    /// The repository in a registry that a chart repository's index names for it.
+    from: Option<String>,
+}
+
+/// Downloads or packages a chart into the store.
 async fn fetch_chart(
     world: &ResolveContext,
     chart: &input::InputChart,
-) -> remote::Result<(Reference, lock::LockedManifest, String, String)> {
+) -> remote::Result<FetchedChart> {
     match &chart.source {
         ChartSource::Oci { repository } => {
-            let host = repository.split('/').next().unwrap_or(repository);
-            let registry = RegistryClient::new(&world.client, &world.mirrors, host);
-            let wanted = chart.version.as_deref();
-            let found =
-                helm::import_chart_from_registry(&registry, repository, wanted, &world.store)
-                    .await?;
-            let metadata = found.archive.metadata;
-            let artifact = found.artifact;
-            Ok((artifact.root.name, artifact.manifest, metadata.version, metadata.name))
+            import_registry_chart(world, repository, chart.version.as_deref())
+                .await
+                .map(|(found, _)| found)
         }
         ChartSource::Repository { url, name } => {
             let repository = helm::ChartRepository::new(&world.client, url.expose_secrets())?;
             let found =
                 repository.fetch_index().await?.choose_version(name, chart.version.as_deref())?;
-            let archive = repository.download_chart(&found).await?;
-            store_chart(world, archive, helm::derive_artifact_repository(url.expose_secrets())?)
-                .await
+            if let Some((location, version)) = found.registry_location() {
+                return import_indexed_chart(world, &found, &location, &version).await;
+            }
+            let archive = repository.download_chart(&found, &world.store).await?;
+            store_chart(world, archive, helm::derive_artifact_repository(url.expose_secrets())?).await
         }
         ChartSource::Local(path) => {
             let path = world.resolve_path(path);
@@ -153,17 +165,66 @@ async fn fetch_chart(
     }
 }
 
+/// Imports a chart from a registry; also returns its archive's digest.
+async fn import_registry_chart(
+    world: &ResolveContext,
+    repository: &str,
+    version: Option<&str>,
+) -> remote::Result<(FetchedChart, Digest)> {
+    let host = repository.split('/').next().unwrap_or(repository);
+    let registry = RegistryClient::new(&world.client, &world.mirrors, host);
+    let found =
+        helm::import_chart_from_registry(&registry, repository, version, &world.store).await?;
+    let digest = found.archive.digest();
+    let metadata = found.archive.metadata;
+    let fetched = FetchedChart {
+        reference: found.artifact.root.name,
+        manifest: found.artifact.manifest,
+        version: metadata.version,
+        name: metadata.name,
+        from: None,
+    };
+    Ok((fetched, digest))
+}
+
+/// Imports a chart that the index of a chart repository has in a registry.
+async fn import_indexed_chart(
+    world: &ResolveContext,
+    entry: &helm::RepositoryChart,
+    location: &str,
+    version: &str,
+) -> remote::Result<FetchedChart> {
+    let (found, actual) = import_registry_chart(world, location, Some(version)).await?;
+    if let Some(expected) = entry.digest
+        && expected != actual
+    {
+        return Err(remote::Error::DigestMismatch {
+            server: location.to_owned(),
+            what: format!("chart {} {}", entry.name, entry.version),
+            expected: expected.to_string(),
+            actual: actual.to_string(),
+        });
+    }
+    Ok(FetchedChart { from: Some(format!("oci://{location}")), ..found })
+}
+
 /// Stores a chart archive as the OCI artifact that `helm push` would make of it.
 async fn store_chart(
     world: &ResolveContext,
     archive: ChartArchive,
     repository: String,
-) -> remote::Result<(Reference, lock::LockedManifest, String, String)> {
+) -> remote::Result<FetchedChart> {
     let target = world.store.clone();
     run_blocking(move || {
         let artifact = helm::store_chart_artifact(&archive, &repository, &target)?;
         let metadata = archive.metadata;
-        Ok((artifact.root.name, artifact.manifest, metadata.version, metadata.name))
+        Ok(FetchedChart {
+            reference: artifact.root.name,
+            manifest: artifact.manifest,
+            version: metadata.version,
+            name: metadata.name,
+            from: None,
+        })
     })
     .await
 }
@@ -271,9 +332,9 @@ pub async fn open_chart(
         return run_blocking(move || open_local_chart(&base, &chart, &path, &variant, binary))
             .await;
     }
-    let (reference, manifest, _, own_name) = fetch_chart(world, &chart).await?;
-    let archive = chart_archive_path(world, &reference, &manifest).await?;
-    let name = chart.release.clone().unwrap_or(own_name);
+    let found = fetch_chart(world, &chart).await?;
+    let archive = chart_archive_path(world, &found.reference, &found.manifest).await?;
+    let name = chart.release.clone().unwrap_or(found.name);
     let given = helm_release(&base, &chart, &variant, &name, archive);
     run_blocking(move || {
         OpenedChart::open(binary, given).map_err(|error| name_chart_in_error(error, &chart))

@@ -295,6 +295,7 @@ mod tests {
                 version: "1.0.0".into(),
                 release: "shop".into(),
                 namespace: None,
+                from: None,
                 reference: "charts.gantry/shop:1.0.0".parse().unwrap(),
                 manifest,
             },

@@ -1,15 +1,16 @@
 //! Resolves models: from the Hugging Face Hub, Ollama's registry, a URL, an image, or local
 //! folders.
 
+use std::collections::{HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures::stream::{self, StreamExt};
-use remote::hub::{HubClient, ModelFileFilter};
+use remote::hub::{self, HubClient, ModelDependency, ModelFileFilter};
 use remote::model::LockedSnapshot;
 use remote::oci::{self, ImageQuery, PlatformRequirement, RegistryClient};
 use remote::{local, ollama};
-use types::input::{self, AttachedContent, HubModelSource, Input};
+use types::input::{self, AttachedContent, HubModelSource, Input, ModelDependencies};
 use types::lock::{self, LockedHubModel, ModelOrigin};
 use types::{ModelId, Reference};
 
@@ -30,13 +31,113 @@ pub(crate) async fn resolve_models(
         .collect()
         .await;
     let mut models = Vec::new();
+    let mut needing = VecDeque::new();
     for (model, outcome) in outcomes {
         match outcome {
-            Ok(found) => models.extend(found),
+            Ok(found) => {
+                if let input::InputModel::Hub { dependencies, .. } = model {
+                    needing.extend(found.iter().cloned().map(|model| (model, *dependencies)));
+                }
+                models.extend(found);
+            }
             Err(cause) => problems.push(ResolveProblem { thing: format_model(model), cause }),
         }
     }
+    resolve_dependencies(world, input, pins, needing, &mut models, problems).await;
     models
+}
+
+/// Adds the models that others need to `models`, where that is requested, and names them otherwise.
+async fn resolve_dependencies(
+    world: &ResolveContext,
+    input: &Input,
+    pins: &LockPins<'_>,
+    mut needing: VecDeque<(lock::LockedModel, ModelDependencies)>,
+    models: &mut Vec<lock::LockedModel>,
+    problems: &mut Vec<ResolveProblem>,
+) {
+    // A model that could not be resolved is requested all the same.
+    let requested = input.models.iter().filter_map(|model| match model {
+        input::InputModel::Hub { id, .. } => Some(id.clone()),
+        _ => None,
+    });
+    let mut known: HashSet<ModelId> = requested.collect();
+    known.extend(models.iter().filter_map(|model| match model {
+        lock::LockedModel::Hub(model) => Some(model.hf.clone()),
+        _ => None,
+    }));
+    while let Some((model, policy)) = needing.pop_front() {
+        let lock::LockedModel::Hub(model) = model else { continue };
+        let needed = match find_model_dependencies(world, &model).await {
+            Ok(needed) => needed,
+            Err(cause) => {
+                problems.push(ResolveProblem { thing: model.hf.to_string(), cause });
+                continue;
+            }
+        };
+        for dependency in needed {
+            if !known.insert(dependency.id.clone()) {
+                continue;
+            }
+            let ModelDependency { id, revision, reason } = &dependency;
+            if policy == ModelDependencies::Told {
+                world.progress.add_note(&format!(
+                    "{} needs {id} ({reason}), which is not carried; add `hf: {id}` to models:, or `dependencies: true` to {}",
+                    model.hf, model.hf
+                ));
+                continue;
+            }
+            let wanted = RequestedHubModel { id, revision, include: &[], exclude: &[] };
+            match resolve_hub_model(world, &wanted, &HubModelSource::Hub, pins).await {
+                Ok(found) => {
+                    needing.push_back((found.clone(), policy));
+                    models.push(found);
+                }
+                Err(cause) => {
+                    let thing = format!("{id} (needed by {}, {reason})", model.hf);
+                    problems.push(ResolveProblem { thing, cause });
+                }
+            }
+        }
+    }
+}
+
+/// The models that the configuration files of a model name. The files are in the store, except for a
+/// pinned model of which the store has lost them.
+async fn find_model_dependencies(
+    world: &ResolveContext,
+    model: &LockedHubModel,
+) -> remote::Result<Vec<ModelDependency>> {
+    let configurations = hub::list_configurations(&model.files);
+    if configurations.is_empty() {
+        return Ok(Vec::new());
+    }
+    if model.from.is_none() {
+        let client = HubClient::new(&world.client, &world.mirrors)?;
+        let jobs = configurations
+            .iter()
+            .map(|(path, blob)| {
+                Ok(remote::fetch::FetchJob {
+                    blob: *blob,
+                    name: format!("{} {path}", model.hf),
+                    request: client.file_request(&model.hf, &model.commit, path)?,
+                    alternatives: Vec::new(),
+                })
+            })
+            .collect::<remote::Result<Vec<_>>>()?;
+        let progress = Arc::clone(&world.progress);
+        let report =
+            remote::fetch::fetch_blobs(&world.client, &world.store, jobs, progress).await?;
+        if let Some(failure) = report.failed.into_iter().next() {
+            return Err(failure.error);
+        }
+    }
+    let mut needed = Vec::new();
+    for (path, blob) in configurations {
+        let bytes = store::read_blob(&world.store, &blob.digest, hub::MAX_CONFIGURATION)?;
+        needed.extend(hub::find_dependencies(&model.hf, path, &bytes));
+    }
+    Ok(needed)
 }
 
 /// Resolves one entry of `models:`. A path in an image may hold several models.
@@ -47,7 +148,7 @@ async fn resolve_model(
     pins: &LockPins<'_>,
 ) -> remote::Result<Vec<lock::LockedModel>> {
     match model {
-        input::InputModel::Hub { id, revision, include, exclude, from } => {
+        input::InputModel::Hub { id, revision, include, exclude, from, .. } => {
             let wanted = RequestedHubModel { id, revision, include, exclude };
             resolve_hub_model(world, &wanted, from, pins).await.map(|model| vec![model])
         }
@@ -121,9 +222,9 @@ async fn resolve_hub_model(
             if let Some(pinned) = pins.pinned_model(is_it) {
                 return Ok(pinned.clone());
             }
-            let hub = HubClient::new(&world.client, &world.mirrors)?;
+            let client = HubClient::new(&world.client, &world.mirrors)?;
             let known = pins.pinned_small_files(wanted.id);
-            (hub.take_snapshot(&id, &revision, &filter, &known, &store, &progress).await?, None)
+            (client.take_snapshot(&id, &revision, &filter, &known, &store, &progress).await?, None)
         }
         HubModelSource::Cache(path) => {
             let from = ModelOrigin::Cache(path.display().to_string());

@@ -200,6 +200,7 @@ mod tests {
             version: "1.2.3".into(),
             release: "shop".into(),
             namespace: None,
+            from: None,
             reference: "ghcr.io/org/charts/app:1.2.3".parse().unwrap(),
             manifest: make_manifest(make_blob(b"chart")),
         }

@@ -22,6 +22,7 @@ use deploy::release::{
 use net::Credentials;
 use remote::helm::HelmBinary;
 use remote::scratch::ScratchFolder;
+use resolve::FileComparison;
 use serde::Serialize;
 use types::input::Input;
 use types::site::{Site, site_folder};
@@ -152,6 +153,8 @@ pub(crate) struct DeployPreview {
 
 pub(crate) fn run(context: &CommandContext, args: &DeployArgs) -> Result<()> {
     let (input, lock) = (environment::read_input(context)?, environment::read_lock(context)?);
+    // A site may change values: the proof below says whether every image is still a locked one.
+    environment::require_current_lock(context, &input, &lock, FileComparison::Nothing)?;
     let site = environment::read_site(&args.site)?;
     let asked = select_releases(&context.directory, &input, &lock, &args.releases)?;
     let objects = read_site_objects(args, &site)?;

@@ -42,7 +42,7 @@ pub(crate) struct FetchSummary {
 }
 
 pub(crate) fn run(context: &CommandContext, args: &FetchArgs) -> Result<()> {
-    let lock = environment::read_lock(context)?;
+    let lock = environment::read_current_lock(context)?;
     let meter = context.ui.start_progress("fetch");
     let concurrency = args.concurrency.map(usize::from);
     let outcome =

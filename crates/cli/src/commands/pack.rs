@@ -70,7 +70,7 @@ pub(crate) fn run(context: &CommandContext, args: &PackArgs) -> Result<()> {
             "redirect it: gantry pack -o - > site.gantry, or name a folder with -o DIR",
         ));
     }
-    let lock = environment::read_lock(context)?;
+    let lock = environment::read_current_lock(context)?;
     let text = lock.to_yaml()?;
     let Some(store) = context.open_existing_store()? else {
         return Err(CommandError::usage_error("there is no store yet")

@@ -65,7 +65,7 @@ struct FetchPreviewEntry {
 }
 
 pub(crate) fn run(context: &CommandContext, args: &PlanArgs) -> Result<()> {
-    let lock = environment::read_lock(context)?;
+    let lock = environment::read_current_lock(context)?;
     let store = context.open_existing_store()?;
     let plan = preview_fetch(&lock, store.as_ref(), args.file_size)?;
     context.ui.print_result(&plan, |plan| {

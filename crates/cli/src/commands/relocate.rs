@@ -12,6 +12,7 @@ use chart::relocate::{self, ProofVerdict, PullPolicy, RelocationTarget};
 use chart::report::{LeftoverKind, RelocationReport};
 use chart::wiring::{self, OfflineWiring};
 use deploy::prepare::{OfflineChanges, OfflineRules};
+use resolve::FileComparison;
 use serde::Serialize;
 use types::naming::{NamingRule, RegistryPrefix};
 use types::own_image;
@@ -130,8 +131,13 @@ pub(crate) fn run(context: &CommandContext, args: &RelocateArgs) -> Result<()> {
         _ => return Err(CommandError::usage_error("give exactly one chart")),
     };
     check_output_paths(args)?;
-    let inside = OfflineRules::new(environment::read_optional_input(context)?.as_ref(), &target);
-    let mut known = environment::read_optional_lock(context)?
+    let input = environment::read_optional_input(context)?;
+    let inside = OfflineRules::new(input.as_ref(), &target);
+    let lock = environment::read_optional_lock(context)?;
+    if let (Some(input), Some(lock)) = (&input, &lock) {
+        environment::require_current_lock(context, input, lock, FileComparison::Nothing)?;
+    }
+    let mut known = lock
         .map(|lock| KnownSite::new(lock, &registry, args.site.as_deref(), &args.receipts))
         .transpose()?;
     let chart = args.render.to_input_chart(source, &[])?;

@@ -85,6 +85,7 @@ impl From<resolve::Error> for CommandError {
             }
             E::Store(_) => ErrorKind::Failed,
             E::Upgrade { .. } => ErrorKind::Usage,
+            E::NameCollision { .. } | E::Request { .. } => ErrorKind::Usage,
             E::Changed { .. } => ErrorKind::Integrity,
         };
         Self::from_error(kind, &error)

@@ -104,8 +104,11 @@ impl RepositoryChart {
     /// addresses: `oci://registry-1.docker.io/bitnamicharts/redis:1.2.3`. `None` for all others.
     pub fn registry_location(&self) -> Option<(String, String)> {
         let path = self.url.as_str().strip_prefix("oci://")?;
-        let (repository, tag) = path.rsplit_once(':').filter(|(_, tag)| !tag.contains('/'))?;
-        Some((repository.to_owned(), tag.replace('_', "+")))
+        match path.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')) {
+            Some((repository, tag)) => Some((repository.to_owned(), tag.replace('_', "+"))),
+            // helm adds the version of the index's entry (pkg/downloader, `ResolveChartVersion`).
+            None => Some((path.trim_end_matches('/').to_owned(), self.version.clone())),
+        }
     }
 }
 

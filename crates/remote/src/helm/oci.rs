@@ -30,7 +30,7 @@ pub async fn import_chart_from_registry(
 ) -> Result<RegistryChart> {
     let reference = choose_tag(registry, repository, wanted).await?;
     let what = format!("chart {reference}");
-    let fetched = registry.get_manifest(&reference).await?;
+    let fetched = registry.look_up_manifest(store, &reference).await?;
     let content = fetched
         .manifest
         .layers
@@ -43,41 +43,58 @@ pub async fn import_chart_from_registry(
     let mut archive = None;
     // All blobs: config, archive and, where it was signed, the provenance file.
     for blob in fetched.manifest.blobs() {
-        let most = MAX_ARCHIVE;
-        if blob.size > most {
-            return Err(Error::TooLarge { what, size: blob.size, most });
-        }
-        let request = registry.blob_request(reference.repository(), &blob.digest)?;
-        let response = registry
-            .client()
-            .send(&request, RepeatPolicy::Safe)
-            .await
-            .map_err(Error::from_net(&what))?;
-        let response = response.require_success().await.map_err(Error::from_net(&what))?;
-        let bytes = response.read_bytes(most).await.map_err(Error::from_net(&what))?;
-        let actual = store.put_bytes(&bytes)?;
-        if actual != blob.digest {
-            return Err(Error::DigestMismatch {
-                server: registry.host().to_owned(),
-                what,
-                expected: blob.digest.to_string(),
-                actual: actual.to_string(),
-            });
-        }
+        let bytes = fetch_chart_blob(registry, &reference, blob, store).await?;
         if blob.digest == content.digest {
-            archive = Some(ChartArchive::new(&what, bytes.to_vec())?);
+            archive = Some(ChartArchive::new(&what, bytes)?);
         }
     }
     let archive = archive.ok_or_else(|| Error::Damaged {
         what,
         reason: "its manifest has no layer with the chart archive".into(),
     })?;
-    // Last, so that a manifest in the store always has its blobs.
-    store.put_bytes(&fetched.bytes)?;
     let manifest =
         crate::lock_manifest::to_lock_manifest(&fetched.descriptor, &fetched.manifest, None);
     let root = Root::new(reference, RootKind::Chart, fetched.descriptor);
     Ok(RegistryChart { artifact: ChartArtifact { root, manifest }, archive })
+}
+
+/// Reads a blob of a chart from the store, or downloads it there.
+async fn fetch_chart_blob(
+    registry: &RegistryClient,
+    reference: &Reference,
+    blob: &Descriptor,
+    store: &Store,
+) -> Result<Vec<u8>> {
+    let what = format!("chart {reference}");
+    if blob.size > MAX_ARCHIVE {
+        return Err(Error::TooLarge { what, size: blob.size, most: MAX_ARCHIVE });
+    }
+    // What an earlier lock that failed has downloaded. A damaged blob is downloaded again.
+    if store.blob_size(&blob.digest)? == Some(blob.size) {
+        let bytes = store::read_blob(store, &blob.digest, MAX_ARCHIVE)?;
+        if store::hash::sha256(&bytes) == blob.digest {
+            return Ok(bytes);
+        }
+    }
+    let request = registry.blob_request(reference.repository(), &blob.digest)?;
+    let response = registry
+        .client()
+        .send(&request, RepeatPolicy::Safe)
+        .await
+        .map_err(Error::from_net(&what))?;
+    let response = response.require_success().await.map_err(Error::from_net(&what))?;
+    let bytes = response.read_bytes(MAX_ARCHIVE).await.map_err(Error::from_net(&what))?;
+    let actual = store::hash::sha256(&bytes);
+    if actual != blob.digest {
+        return Err(Error::DigestMismatch {
+            server: registry.host().to_owned(),
+            what,
+            expected: blob.digest.to_string(),
+            actual: actual.to_string(),
+        });
+    }
+    store.put_bytes(&bytes)?;
+    Ok(bytes.to_vec())
 }
 
 /// Chooses the tag of the wanted version; a tag has `_` where the version has `+`.

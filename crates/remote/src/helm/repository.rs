@@ -3,6 +3,7 @@
 
 use http::StatusCode;
 use net::{AccessScope, Client, HttpRequest, RepeatPolicy};
+use store::{Source as _, Store};
 use url::Url;
 
 use super::archive::{ChartArchive, MAX_ARCHIVE};
@@ -48,25 +49,24 @@ impl ChartRepository {
     }
 
     /// Downloads a chart's archive and checks it against the digest in the index; also its
-    /// provenance file, if there is one. Fails for a chart whose archive is in a registry: see
+    /// provenance file, if there is one. A chart whose archive is in a registry is not here: see
     /// [`RepositoryChart::registry_location`].
-    pub async fn download_chart(&self, chart: &RepositoryChart) -> Result<ChartArchive> {
+    pub async fn download_chart(
+        &self,
+        chart: &RepositoryChart,
+        store: &Store,
+    ) -> Result<ChartArchive> {
         let what = format!("chart {} {} of {}", chart.name, chart.version, redact_url(&self.url));
-        if let Some((repository, version)) = chart.registry_location() {
-            return Err(Error::NotFound {
-                what,
-                hint: format!(
-                    "its archive is in a registry: write `chart: oci://{repository}` and \
-                     `version: {version}`"
-                ),
-            });
-        }
-        let bytes = self.get_document(&what, &chart.url, MAX_ARCHIVE).await?;
-        let bytes = bytes.ok_or_else(|| Error::NotFound {
-            what: what.clone(),
-            hint: "the repository's index lists it, but the archive is missing; tell the publisher"
-                .into(),
-        })?;
+        let bytes = match read_stored_archive(chart, store)? {
+            Some(bytes) => bytes,
+            None => self.get_document(&what, &chart.url, MAX_ARCHIVE).await?.ok_or_else(|| {
+                Error::NotFound {
+                    what: what.clone(),
+                    hint: "the repository's index lists it, but the archive is missing; tell the publisher"
+                        .into(),
+                }
+            })?,
+        };
         let actual = store::hash::sha256(&bytes);
         if let Some(expected) = chart.digest
             && expected != actual
@@ -111,6 +111,19 @@ impl ChartRepository {
         let bytes = response.read_bytes(most).await.map_err(Error::from_net(what))?;
         // Taken over, not copied: nobody else has these bytes.
         Ok(Some(Vec::from(bytes)))
+    }
+}
+
+/// The archive as an earlier lock has stored it, where the index gives its digest.
+fn read_stored_archive(chart: &RepositoryChart, store: &Store) -> Result<Option<Vec<u8>>> {
+    let Some(digest) = chart.digest else { return Ok(None) };
+    match store.blob_size(&digest)? {
+        Some(size) if size <= MAX_ARCHIVE => {
+            let bytes = store::read_blob(store, &digest, MAX_ARCHIVE)?;
+            // A damaged blob is downloaded again.
+            Ok((store::hash::sha256(&bytes) == digest).then_some(bytes))
+        }
+        _ => Ok(None),
     }
 }
 

@@ -3,6 +3,7 @@
 //! revision is, which files it has, and where each of them is downloaded from.
 
 mod client;
+mod dependencies;
 mod filter;
 mod refusal;
 mod revision;
@@ -10,5 +11,8 @@ mod snapshot;
 mod token;
 
 pub use client::HubClient;
+pub use dependencies::{
+    MAX_CONFIGURATION, ModelDependency, find_dependencies, list_configurations,
+};
 pub use filter::ModelFileFilter;
 pub use revision::{ModelRevision, ModelRevisionFile};

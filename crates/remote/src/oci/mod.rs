@@ -13,10 +13,9 @@ mod upload_failure;
 mod upload_session_folder;
 mod upload_state;
 
-pub use push::{RegistrySink, SparsePolicy};
-pub use push_state::{LeftOutManifest, RewrittenIndex};
 pub use index_tree::PlatformRequirement;
 pub use inspect::{ImageQuery, inspect_image};
-pub use push::{RegistrySink, RewrittenIndex, SparsePolicy};
+pub use push::{RegistrySink, SparsePolicy};
+pub use push_state::{LeftOutManifest, RewrittenIndex};
 pub use registry::{FetchedManifest, RegistryClient};
 pub use upload_state::RestartedUpload;

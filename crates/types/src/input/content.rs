@@ -176,6 +176,24 @@ pub enum ImageSource {
     Gantry(Vec<PathBuf>),
 }
 
+/// What happens with other models that a model of the Hub needs: the repository with its code, the
+/// base model of an adapter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ModelDependencies {
+    /// They are named when the lock is made.
+    #[default]
+    Told,
+    /// They are carried as well: `dependencies: true`.
+    Carried,
+}
+
+impl ModelDependencies {
+    fn is_told(&self) -> bool {
+        *self == Self::Told
+    }
+}
+
 /// A model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -190,6 +208,9 @@ pub enum InputModel {
         include: Vec<String>,
         /// No file that matches one of these globs.
         exclude: Vec<String>,
+        /// What happens with models that it needs.
+        #[serde(skip_serializing_if = "ModelDependencies::is_told")]
+        dependencies: ModelDependencies,
         /// Where the files come from.
         from: HubModelSource,
     },

@@ -12,5 +12,6 @@ mod tool;
 pub mod wiring;
 
 pub use content::{
-    AttachedContent, ChartSource, HubModelSource, ImageSource, Input, InputChart, InputImage, InputModel,
+    AttachedContent, ChartSource, HubModelSource, ImageSource, Input, InputChart, InputImage,
+    InputModel, ModelDependencies,
 };

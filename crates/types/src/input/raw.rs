@@ -9,6 +9,7 @@ use serde_saphyr::Spanned;
 use super::checks::{ModelServerRule, RawCheck};
 use super::content::{
     AttachedContent, ChartSource, HubModelSource, ImageSource, InputChart, InputImage, InputModel,
+    ModelDependencies,
 };
 use super::rules::{OperatorImageRules, PhoneHome};
 use super::tool::RawTool;
@@ -261,6 +262,9 @@ pub(super) struct RawModel {
     /// No file that matches one of these globs.
     #[serde(default)]
     pub(super) exclude: Vec<String>,
+    /// Whether models that it needs (its code, an adapter's base model) are carried too [default: false,
+    /// gantry lock names them].
+    dependencies: Option<bool>,
     /// A local Hugging Face cache to take the files from.
     cache: Option<PathBuf>,
     /// A folder to take the files from: for hf a plain one, for ollama its models folder.
@@ -300,6 +304,10 @@ impl RawModel {
                 revision,
                 include: self.include,
                 exclude: self.exclude,
+                dependencies: match self.dependencies {
+                    Some(true) => ModelDependencies::Carried,
+                    _ => ModelDependencies::Told,
+                },
                 from,
             });
         }
@@ -332,7 +340,7 @@ impl RawModel {
     /// `sha256:` would look like protection.
     fn check_keys(&self) -> Result<(), String> {
         let (kind, allowed): (&str, &[&str]) = if self.hf.is_some() {
-            ("hf", &["revision", "include", "exclude", "cache", "folder"])
+            ("hf", &["revision", "include", "exclude", "dependencies", "cache", "folder"])
         } else if self.ollama.is_some() {
             ("ollama", &["folder"])
         } else if self.url.is_some() {
@@ -344,6 +352,7 @@ impl RawModel {
             ("revision", self.revision.is_some()),
             ("include", !self.include.is_empty()),
             ("exclude", !self.exclude.is_empty()),
+            ("dependencies", self.dependencies.is_some()),
             ("cache", self.cache.is_some()),
             ("folder", self.folder.is_some()),
             ("sha256", self.sha256.is_some()),

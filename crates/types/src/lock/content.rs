@@ -86,7 +86,7 @@ impl Lock {
     pub fn blobs(&self) -> Vec<LockedBlob<'_>> {
         let mut all = Vec::new();
         for chart in &self.charts {
-            let from_registry = chart.chart.starts_with("oci://");
+            let from_registry = chart.chart.starts_with("oci://") || chart.from.is_some();
             push_manifest(&mut all, &chart.reference, &chart.manifest, from_registry);
         }
         for image in &self.images {

@@ -134,6 +134,9 @@ pub struct LockedChart {
     /// The namespace, where one was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
+    /// The repository in a registry (`oci://…`) that the index of a chart repository names for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
     /// The name of the chart as an OCI artifact.
     pub reference: Reference,
     /// The artifact: config, archive, and the provenance file where there is one.
