@@ -89,7 +89,7 @@ pub(crate) fn require_current_lock(
         "{} has changed since {} was made of it: {}",
         input.display(),
         lock.display(),
-        named.join(", ")
+        named.join("; ")
     ))
     .with_hint("bring the lock up to date with: gantry lock"))
 }

@@ -94,3 +94,80 @@ fn describe_origin(from: Option<&ModelOrigin>, remote: &str) -> String {
         Some(ModelOrigin::Image { image, path }) => format!("{path} in the image {image}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use types::lock::{LockedChart, LockedImage, LockedManifest};
+
+    use super::*;
+
+    fn image(name: &str, content: u8, archive: &str) -> LockedImage {
+        LockedImage {
+            reference: name.parse().unwrap(),
+            digest: Digest::from_bytes([content; 32]),
+            media_type: "index".into(),
+            size: 1,
+            platforms: vec![],
+            from: Some(ImageOrigin::Archive(archive.into())),
+            indexes: vec![],
+            manifests: vec![],
+            attached: vec![],
+            attached_content: types::input::AttachedContent::Carried,
+            seen: vec![],
+        }
+    }
+
+    fn chart(source: &str, release: &str, namespace: Option<&str>) -> LockedChart {
+        LockedChart {
+            chart: source.into(),
+            name: None,
+            requested: None,
+            version: "1.0.0".into(),
+            release: release.into(),
+            namespace: namespace.map(str::to_owned),
+            from: None,
+            reference: "charts.gantry/web:1.0.0".parse().unwrap(),
+            manifest: LockedManifest {
+                digest: Digest::from_bytes([9; 32]),
+                size: 1,
+                media_type: "m".into(),
+                platform: None,
+                config: None,
+                layers: vec![],
+                layer_urls: std::collections::BTreeMap::new(),
+            },
+        }
+    }
+
+    fn lock(images: Vec<LockedImage>, charts: Vec<LockedChart>) -> Lock {
+        Lock {
+            version: types::lock::VERSION,
+            name: "a".into(),
+            platforms: vec![],
+            requests: vec![],
+            charts,
+            images,
+            models: vec![],
+            files: vec![],
+        }
+    }
+
+    #[test]
+    fn one_name_for_two_contents_is_refused_with_both_places() {
+        let two = lock(vec![image("own:1", 1, "a.tar"), image("own:1", 2, "b.tar")], vec![]);
+        let error = check_names(&two).unwrap_err().to_string();
+        assert!(error.contains("docker.io/library/own:1"), "{error}");
+        assert!(error.contains("a.tar") && error.contains("b.tar"), "{error}");
+        let same = lock(vec![image("own:1", 1, "a.tar"), image("own:1", 1, "b.tar")], vec![]);
+        check_names(&same).unwrap();
+    }
+
+    #[test]
+    fn a_release_twice_is_refused_unless_in_another_namespace() {
+        let two = |one, other| lock(vec![], vec![chart("./a", "web", one), chart("./b", "web", other)]);
+        let error = check_names(&two(None, None)).unwrap_err().to_string();
+        assert!(error.contains("the release web") && error.contains("./a") && error.contains("./b"));
+        check_names(&two(Some("x"), Some("y"))).unwrap();
+    }
+}

@@ -87,9 +87,14 @@ fn describe_chart(chart: &InputChart) -> String {
         (url, Some(name)) => format!("{name} of {url}"),
         (text, None) => text,
     };
+    // With the version, so that a change of it is named by the old one and the new one.
+    let version = match &chart.version {
+        Some(version) => format!(", version: {version}"),
+        None => String::new(),
+    };
     match &chart.release {
-        Some(release) => format!("release {release} ({source})"),
-        None => format!("chart {source}"),
+        Some(release) => format!("release {release} ({source}{version})"),
+        None => format!("chart {source}{version}"),
     }
 }
 

@@ -3,6 +3,7 @@
 mod charts;
 mod hub;
 mod local_images;
+mod lookups;
 mod models_in_images;
 mod oci_pull;
 mod oci_push;

@@ -269,7 +269,9 @@ async fn a_lie_about_a_digest_is_told_and_nothing_of_it_is_kept() {
 
     let manifest = images.get(BUSYBOX).digest;
     faults.inject("/manifests/", WireFault::Flip { at: 10 }, FaultRepeats::Always);
-    let error = user.inspect(&format!("busybox@{manifest}"), "linux/amd64").await.unwrap_err();
+    // Another user, whose store does not have the manifest yet.
+    let other = User::of(&faults.url());
+    let error = other.inspect(&format!("busybox@{manifest}"), "linux/amd64").await.unwrap_err();
     assert!(error.is_integrity(), "{error}");
 }
 

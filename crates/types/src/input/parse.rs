@@ -1,6 +1,8 @@
 //! Reads the file: strictly into the types of `raw`, then each entry into its valid form, with errors
 //! that name line and column.
 
+use std::collections::HashMap;
+
 use serde_saphyr::Spanned;
 
 use super::checks::{DeclaredCheck, RawCheck};
@@ -8,7 +10,7 @@ use super::content::{AttachedContent, Input, InputImage};
 use super::needs;
 use super::raw::{RawChart, RawImage, RawInput, RawModel};
 use super::tool::RawTool;
-use crate::{Error, Platform, Result, yaml};
+use crate::{Error, Platform, Reference, Result, yaml};
 
 /// The version of the input format.
 const VERSION: u32 = 1;
@@ -40,7 +42,8 @@ impl Input {
         let platforms =
             if raw.platforms.is_empty() { vec![Platform::linux_amd64()] } else { raw.platforms };
         // Tools after images, so that a tool that is listed as an image too is reported at `tools:`.
-        let mut images = place.convert_all(raw.images, RawImage::into_image)?;
+        let mut images = place.convert_all(raw.images.clone(), RawImage::into_image)?;
+        place.check_images(&raw.images, &images)?;
         place.add_tools(raw.tools, &mut images)?;
         let charts = place.convert_all(raw.charts.clone(), RawChart::into_chart)?;
         // On converted charts, since a release without a name is called like its chart.
@@ -122,6 +125,28 @@ impl DocumentErrors<'_> {
             checks.push(check);
         }
         Ok(checks)
+    }
+
+    /// Refuses an image that is listed twice and not the same way: one of the two would be lost.
+    fn check_images(&self, raw: &[Spanned<RawImage>], images: &[InputImage]) -> Result<()> {
+        let mut first: HashMap<&Reference, usize> = HashMap::new();
+        for (at, image) in images.iter().enumerate() {
+            match first.get(&image.reference) {
+                Some(other) if images[*other] != *image => {
+                    let line = raw[*other].referenced.line();
+                    let twice = format!(
+                        "{} is listed in line {line} as well, from another source or with other settings; remove one of the two, or give it another name",
+                        image.reference
+                    );
+                    return Err(self.error_at(&raw[at], twice));
+                }
+                Some(_) => {}
+                None => {
+                    first.insert(&image.reference, at);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Adds the images of `tools:`. One that `images:` has already is refused: it would not be clear
@@ -223,6 +248,10 @@ tools: [gantry]
             ("tools:\n- gantri: [x]\n", "f:4:3: unknown key \"gantri\"; did you mean \"gantry\""),
             ("tools: [{gantry: []}]\n", "lists no binary"),
             ("tools: [3]\n", "a map with `gantry:`"),
+            (
+                "images:\n- {image: \"own:1\", archive: a.tar}\n- {image: \"own:1\", archive: b.tar}\n",
+                "f:5:3: docker.io/library/own:1 is listed in line 4 as well",
+            ),
             ("tools: [gantry, gantry]\n", "f:3:17: ghcr.io/gantry/gantry:"),
         ] {
             let error = Input::parse("f", &format!("{head}{body}")).unwrap_err().to_string();

@@ -1,6 +1,6 @@
 """A registry that follows distribution-spec 1.1 where docker-registry 2.8 and crane's do not:
-uploads that can be resumed after an interruption, the referrers API (in pages of one), sparse indexes,
-mounts. In memory, without access control. Prints its address and serves until it is killed.
+uploads that can be resumed after an interruption, the referrers API (in pages of one), tags in pages,
+sparse indexes, mounts. In memory, without access control. Prints its address and serves until it is killed.
 """
 
 import hashlib
@@ -17,6 +17,7 @@ TURNS = {}
 UPLOAD = re.compile(r"^/v2/(.+)/blobs/uploads/([0-9a-f]*)$")
 BLOB = re.compile(r"^/v2/(.+)/blobs/(sha256:[0-9a-f]{64})$")
 MANIFEST = re.compile(r"^/v2/(.+)/manifests/(.+)$")
+TAG_LIST = re.compile(r"^/v2/(.+)/tags/list$")
 REFERRERS = re.compile(r"^/v2/(.+)/referrers/(sha256:[0-9a-f]{64})$")
 INDEX = "application/vnd.oci.image.index.v1+json"
 
@@ -46,6 +47,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 return self.unknown("BLOB_UPLOAD")
             with TURNS[session]:
                 return self.state(204, repository, session)
+        if found := TAG_LIST.match(path):
+            return self.tags(found.group(1))
         if found := REFERRERS.match(path):
             return self.referrers(*found.groups())
         if found := BLOB.match(path):
@@ -115,6 +118,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
             headers["Link"] = f'</v2/{repository}/referrers/{subject}?page={page + 1}>; rel="next"'
         body = {"schemaVersion": 2, "mediaType": INDEX, "manifests": listed[page:page + 1]}
         self.answer(200, headers, json.dumps(body).encode())
+
+    def tags(self, repository):
+        """Pages of two tags, with the link among others; the repository `endless` never ends."""
+        known = sorted(tag for of, tag in TAGS if of == repository)
+        start = int(self.query("start") or 0)
+        headers = {"Content-Type": "application/json"}
+        if start + 2 < len(known) or repository == "endless":
+            headers["Link"] = f'</v2/{repository}/tags/list>; rel="first", </v2/{repository}/tags/list?start={start + 2}>; rel=next'
+        self.answer(200, headers, json.dumps({"name": repository, "tags": known[start:start + 2]}).encode())
 
     def url(self):
         return urllib.parse.urlsplit(self.path)
