@@ -39,7 +39,9 @@ impl UpstreamEndpoint {
         }
         let (base, prefix) = (&self.base, self.repository_prefix.trim_end_matches('/'));
         let (origin, path) = match Url::parse(base) {
-            Ok(url) => (url.origin().ascii_serialization(), url.path().trim_matches('/').to_owned()),
+            Ok(url) => {
+                (url.origin().ascii_serialization(), url.path().trim_matches('/').to_owned())
+            }
             Err(_) => (base.clone(), String::new()),
         };
         Some(match (prefix, path.as_str()) {
@@ -49,7 +51,9 @@ impl UpstreamEndpoint {
             ("", path) => format!(
                 "the mirror {base}, which was asked at {base}/v2/; if {path} is a project of it, write {origin}/v2/{path} in `mirrors:` of the configuration"
             ),
-            (prefix, _) => format!("the mirror {base}/v2/{prefix}; check its name, and what it mirrors"),
+            (prefix, _) => {
+                format!("the mirror {base}/v2/{prefix}; check its name, and what it mirrors")
+            }
         })
     }
 }
@@ -145,8 +149,7 @@ fn mirror_endpoint(url: &Url) -> UpstreamEndpoint {
         }
         _ => (address, ""),
     };
-    let repository_prefix =
-        if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
+    let repository_prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
     UpstreamEndpoint { base, repository_prefix, server: server_address(url), is_mirror: true }
 }
 

@@ -46,7 +46,7 @@ impl<'a> PageReader<'a> {
         }
         let mut next = request;
         next.follow_location(link).map_err(Error::from_net(&self.what))?;
-        self.link = link.to_owned();
+        link.clone_into(&mut self.link);
         self.next = Some(next);
         Ok(Some(response))
     }

@@ -51,7 +51,11 @@ pub(crate) fn check_names(lock: &Lock) -> Result<()> {
 fn list_places(lock: &Lock) -> Vec<(&Reference, Digest, String)> {
     let mut places = Vec::new();
     for chart in &lock.charts {
-        places.push((&chart.reference, chart.manifest.digest, format!("the chart {}", chart.chart)));
+        places.push((
+            &chart.reference,
+            chart.manifest.digest,
+            format!("the chart {}", chart.chart),
+        ));
     }
     for image in &lock.images {
         let place = match &image.from {
@@ -165,9 +169,12 @@ mod tests {
 
     #[test]
     fn a_release_twice_is_refused_unless_in_another_namespace() {
-        let two = |one, other| lock(vec![], vec![chart("./a", "web", one), chart("./b", "web", other)]);
+        let two =
+            |one, other| lock(vec![], vec![chart("./a", "web", one), chart("./b", "web", other)]);
         let error = check_names(&two(None, None)).unwrap_err().to_string();
-        assert!(error.contains("the release web") && error.contains("./a") && error.contains("./b"));
+        assert!(
+            error.contains("the release web") && error.contains("./a") && error.contains("./b")
+        );
         check_names(&two(Some("x"), Some("y"))).unwrap();
     }
 }

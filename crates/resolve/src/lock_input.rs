@@ -5,7 +5,8 @@ use types::lock::{self, Lock};
 
 use crate::pins::LockPins;
 use crate::{
-    Error, ResolveContext, Result, UpgradeSelection, charts, collisions, files, images, models, requests,
+    Error, ResolveContext, Result, UpgradeSelection, charts, collisions, files, images, models,
+    requests,
 };
 
 /// Resolves an input to a lock. What `previous` has pinned stays as it is, except what `upgrade`

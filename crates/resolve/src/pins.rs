@@ -276,12 +276,21 @@ mod tests {
         let pins = LockPins::new(Some(&lock), &UpgradeSelection::Nothing, &store);
         let amd64 = [Platform::linux_amd64()];
         let nginx = "docker.io/library/nginx:1.25".parse().unwrap();
-        assert_eq!(pins.pinned_image(&nginx, &amd64, AttachedContent::Carried), Some(&lock.images[0]));
+        assert_eq!(
+            pins.pinned_image(&nginx, &amd64, AttachedContent::Carried),
+            Some(&lock.images[0])
+        );
         assert_eq!(pins.pinned_image(&nginx, &[], AttachedContent::Carried), None);
         // Whether it has signatures is not known of an image that was locked without them.
         assert_eq!(pins.pinned_image(&nginx, &amd64, AttachedContent::LeftOut), None);
-        assert_eq!(pins.pinned_image(&"own:1".parse().unwrap(), &amd64, AttachedContent::Carried), None);
-        assert_eq!(pins.pinned_image(&"nginx:1.26".parse().unwrap(), &amd64, AttachedContent::Carried), None);
+        assert_eq!(
+            pins.pinned_image(&"own:1".parse().unwrap(), &amd64, AttachedContent::Carried),
+            None
+        );
+        assert_eq!(
+            pins.pinned_image(&"nginx:1.26".parse().unwrap(), &amd64, AttachedContent::Carried),
+            None
+        );
         let nothing = LockPins::new(None, &UpgradeSelection::Nothing, &store);
         assert_eq!(nothing.pinned_image(&nginx, &amd64, AttachedContent::Carried), None);
     }
@@ -293,8 +302,7 @@ mod tests {
         let is_pinned = |upgrade: &UpgradeSelection| {
             let pins = LockPins::new(Some(&lock), upgrade, &store);
             assert_eq!(pins.find_unknown_names(), [""; 0], "{upgrade:?}");
-            pins
-                .pinned_image(&nginx, &[Platform::linux_amd64()], AttachedContent::Carried)
+            pins.pinned_image(&nginx, &[Platform::linux_amd64()], AttachedContent::Carried)
                 .is_some()
         };
         for own in

@@ -128,7 +128,9 @@ fn digest_files(base: &Path, chart: &InputChart) -> Option<String> {
         return None;
     }
     let mut hash = Sha256Hasher::new();
-    digests.iter().for_each(|digest| hash.update(digest.as_bytes()));
+    for digest in &digests {
+        hash.update(digest.as_bytes());
+    }
     Some(hash.finish().hex()[..DIGITS].to_owned())
 }
 
@@ -173,15 +175,23 @@ mod tests {
         for (from, to, expected) in [
             ("\"nginx:1\", ", "", "removed image docker.io/library/nginx:1"),
             ("\"redis:7\"", "\"redis:7\", \"a.b/c:1\"", "added image a.b/c:1"),
-            ("\"redis:7\"", "{image: \"redis:7\", attached: false}", "changed image docker.io/library/redis:7"),
+            (
+                "\"redis:7\"",
+                "{image: \"redis:7\", attached: false}",
+                "changed image docker.io/library/redis:7",
+            ),
             ("[a=1]", "[a=2]", "changed chart ./web"),
             ("{hf: a/b}", "{hf: a/b, revision: v2}", "changed model a/b"),
             ("[x.pdf]", "[]", "removed file x.pdf"),
             ("name: a", "name: a\nplatforms: [linux/arm64]", "changed platforms:"),
             ("name: a", "name: a\nattached: false", "changed attached:"),
         ] {
-            let found =
-                changes(folder.path(), INPUT, &INPUT.replacen(from, to, 1), FileComparison::Content);
+            let found = changes(
+                folder.path(),
+                INPUT,
+                &INPUT.replacen(from, to, 1),
+                FileComparison::Content,
+            );
             assert_eq!(found, [expected], "{from} -> {to}");
         }
     }

@@ -40,12 +40,16 @@ fn make_lock(size: LockSize) -> Lock {
                 media_type: media_type::OCI_MANIFEST.into(),
                 platform: Some(platforms[platform as usize % 2].clone()),
                 config: Some(blob(2, number)),
-                layers: (0..size.layers).map(|layer| blob(3, number * size.layers + layer)).collect(),
+                layers: (0..size.layers)
+                    .map(|layer| blob(3, number * size.layers + layer))
+                    .collect(),
                 layer_urls: BTreeMap::new(),
             }
         });
         LockedImage {
-            reference: format!("registry.example/team-{}/app-{at}:1.{at}", at % 97).parse().unwrap(),
+            reference: format!("registry.example/team-{}/app-{at}:1.{at}", at % 97)
+                .parse()
+                .unwrap(),
             digest: digest(0, at),
             media_type: media_type::OCI_INDEX.into(),
             size: 1000,

@@ -27,6 +27,7 @@ pub(crate) fn sample_lock_with_digests(first: u8) -> Lock {
         size: 1,
         platforms: vec![Platform::linux_amd64()],
         from: None,
+        indexes: vec![],
         manifests: vec![LockedManifest {
             digest: sample_digest(index + 1),
             size: 1,

@@ -112,13 +112,21 @@ mod tests {
             ),
             ("1_Custom/config.json", r#"{"auto_map":{"AutoModel":"own_module.M"}}"#, &[]),
             ("config.json", r#"{"auto_map":{"AutoModel":"Org/own--m.M"}}"#, &[]),
-            ("modules.json", r#"[{"type":"Org/st--custom.T"},{"type":"a.b.Pooling"}]"#, &[("Org/st", "main")]),
+            (
+                "modules.json",
+                r#"[{"type":"Org/st--custom.T"},{"type":"a.b.Pooling"}]"#,
+                &[("Org/st", "main")],
+            ),
             (
                 "adapter_config.json",
                 r#"{"base_model_name_or_path":"Org/base-7b","revision":"v2"}"#,
                 &[("Org/base-7b", "v2")],
             ),
-            ("adapter_config.json", r#"{"base_model_name_or_path":"/home/me/base","revision":null}"#, &[]),
+            (
+                "adapter_config.json",
+                r#"{"base_model_name_or_path":"/home/me/base","revision":null}"#,
+                &[],
+            ),
             ("adapter_config.json", r#"{"base_model_name_or_path":"./base"}"#, &[]),
             ("adapter_config.json", r#"{"base_model_name_or_path":"Org/own"}"#, &[]),
             ("config.json", "not JSON", &[]),

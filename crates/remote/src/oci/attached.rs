@@ -8,7 +8,7 @@ use futures::future::try_join_all;
 use store::Store;
 use types::{Descriptor, Digest, Reference, lock};
 
-use super::registry::{FetchedManifest, RegistryClient};
+use super::registry::{FetchedManifest, ReferrersOrigin, RegistryClient};
 use crate::Result;
 use crate::lock_manifest::to_lock_manifest;
 
@@ -28,8 +28,8 @@ const MAX_DEPTH: usize = 4;
 /// attached content, and writes its manifests to the store. The repository must be readable: a
 /// refusal of what is attached counts as its absence.
 ///
-/// The referrers API is asked first. Where it lists no signature of a manifest, cosign's tags are
-/// asked for it by HEAD requests, which registries do not count.
+/// The referrers API is asked first. Where it is missing or lists no signature of a manifest, cosign's
+/// tags are asked for it by HEAD requests, which registries do not count.
 pub(super) async fn find_attached_content(
     registry: &RegistryClient,
     store: &Store,
@@ -49,13 +49,15 @@ pub(super) async fn find_attached_content(
         )
         .await?;
         if depth == 0 {
-            let unsigned = round.iter().zip(&lists).filter(|(_, list)| !has_signature(list));
+            let unsigned = round.iter().zip(&lists).filter(|(_, (list, origin))| {
+                *origin == ReferrersOrigin::Tag || !has_signature(list)
+            });
             let unsigned: Vec<&Digest> = unsigned.map(|(digest, _)| digest).collect();
             found.extend(find_cosign_tags(registry, store, reference, &unsigned).await?);
         }
         let names: Vec<Reference> = lists
             .into_iter()
-            .flatten()
+            .flat_map(|(list, _)| list)
             .filter(|descriptor| seen.insert(descriptor.digest))
             .map(|descriptor| reference.with_digest(descriptor.digest))
             .collect();
@@ -73,9 +75,10 @@ pub(super) async fn find_attached_content(
 }
 
 fn has_signature(referrers: &[Descriptor]) -> bool {
-    referrers.iter().filter_map(|descriptor| descriptor.artifact_type.as_deref()).any(|kind| {
-        SIGNATURE_TYPES.iter().any(|signature| kind.starts_with(signature))
-    })
+    referrers
+        .iter()
+        .filter_map(|descriptor| descriptor.artifact_type.as_deref())
+        .any(|kind| SIGNATURE_TYPES.iter().any(|signature| kind.starts_with(signature)))
 }
 
 /// Looks up what cosign stored under tags for these manifests.

@@ -144,7 +144,8 @@ async fn fetch_index_tree(
         reason: reason.into(),
     };
     let mut seen = HashSet::from([root.descriptor.digest]);
-    let mut tree = vec![IndexNode { fetched: root, platform: None, inner: Vec::new(), skipped: Vec::new() }];
+    let mut tree =
+        vec![IndexNode { fetched: root, platform: None, inner: Vec::new(), skipped: Vec::new() }];
     let mut round = vec![0];
     for depth in 0.. {
         let mut next = Vec::new();

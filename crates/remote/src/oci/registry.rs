@@ -279,21 +279,23 @@ impl RegistryClient {
     }
 
     /// As [`Self::list_referrers`], of a manifest that was read before from the same repository:
-    /// what the store has is not downloaded again, and a refusal means that there are none.
+    /// what the store has is not downloaded again, and a refusal means that there are none. Also
+    /// says whether it is the API that lists them.
     pub(super) async fn look_up_referrers(
         &self,
         store: &Store,
         repository: &str,
         digest: &Digest,
-    ) -> Result<Vec<Descriptor>> {
+    ) -> Result<(Vec<Descriptor>, ReferrersOrigin)> {
         if let Some(found) = self.list_referrers_by_api(repository, digest).await? {
-            return Ok(found);
+            return Ok((found, ReferrersOrigin::Api));
         }
         let Ok(fallback) = referrers_tag(&self.host, repository, digest) else {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), ReferrersOrigin::Tag));
         };
         let index = self.look_up_optional_manifest(store, &fallback).await?;
-        Ok(index.map(|fetched| fetched.manifest.manifests).unwrap_or_default())
+        let found = index.map(|fetched| fetched.manifest.manifests).unwrap_or_default();
+        Ok((found, ReferrersOrigin::Tag))
     }
 
     /// Lists the referrers by the API; `None` in a registry that does not have it.
@@ -393,6 +395,15 @@ impl RegistryClient {
         };
         Error::NotFound { what: reference.to_string(), hint }
     }
+}
+
+/// Where a list of referrers comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ReferrersOrigin {
+    /// The registry's own referrers API, which knows of all of them.
+    Api,
+    /// The referrers tag, which clients keep themselves.
+    Tag,
 }
 
 /// What it means that a registry refuses a manifest (400, 401, 403).

@@ -121,7 +121,8 @@ async fn what_was_looked_up_is_not_downloaded_again() {
     let user = User::of(&faults.url());
     let first = user.inspect(NGINX, "linux/amd64,linux/arm64").await.unwrap();
     let downloads = || -> Vec<String> {
-        let manifests = faults.requests().into_iter().filter(|one| one.path.contains("/manifests/"));
+        let manifests =
+            faults.requests().into_iter().filter(|one| one.path.contains("/manifests/"));
         manifests.filter(|one| one.method == "GET").map(|one| one.path).collect()
     };
     // Nothing that is not there was asked for with a GET.

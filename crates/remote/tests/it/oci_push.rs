@@ -119,7 +119,8 @@ async fn a_registry_that_takes_sparse_indexes_gets_them_as_they_are() {
     assert_eq!(push.rewritten_indexes(), []);
     let (other, digests) = pulled(&site.host, &[NGINX], "linux/amd64").await;
     assert_eq!(digests, [TestImages::fast().get(NGINX).digest]);
-    assert_eq!(other.store.roots().unwrap().len(), 4, "the image, its signatures and its SBOM");
+    // The referrers API lists the signature, so the same one under cosign's tag is not asked for.
+    assert_eq!(other.store.roots().unwrap().len(), 3, "the image, its signature and its SBOM");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -189,6 +189,7 @@ pub enum ModelDependencies {
 }
 
 impl ModelDependencies {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
     fn is_told(&self) -> bool {
         *self == Self::Told
     }

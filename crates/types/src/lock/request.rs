@@ -7,9 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// One entry of `gantry.yaml`, as the lock remembers it. Comments, order and layout of the file are
 /// no part of it.
-#[derive(
-    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize, schemars::JsonSchema,
-)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LockedRequest {
     /// What people call it: `image docker.io/library/nginx:1.25`, `release shop`.
@@ -70,7 +68,9 @@ impl InputChange {
                 map.entry(request.entry.clone()).or_default().push(request.clone());
             }
             // Two entries may have one name; their order in the file does not matter.
-            map.values_mut().for_each(|entries| entries.sort());
+            for entries in map.values_mut() {
+                entries.sort();
+            }
             map
         };
         let (before, now) = (by_entry(locked), by_entry(requested));

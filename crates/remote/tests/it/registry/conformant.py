@@ -124,7 +124,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         known = sorted(tag for of, tag in TAGS if of == repository)
         start = int(self.query("start") or 0)
         headers = {"Content-Type": "application/json"}
-        if start + 2 < len(known) or repository == "endless":
+        if repository == "endless":
+            headers["Link"] = '</v2/endless/tags/list?start=0>; rel="next"'
+        elif start + 2 < len(known):
             headers["Link"] = f'</v2/{repository}/tags/list>; rel="first", </v2/{repository}/tags/list?start={start + 2}>; rel=next'
         self.answer(200, headers, json.dumps({"name": repository, "tags": known[start:start + 2]}).encode())
 

@@ -13,7 +13,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use gantry_remote::fetch::{self, FetchJob, FetchReport};
-use gantry_remote::oci::{self, ImageQuery, PlatformRequirement, RegistryClient, RegistrySink, SparsePolicy};
+use gantry_remote::oci::{
+    self, ImageQuery, PlatformRequirement, RegistryClient, RegistrySink, SparsePolicy,
+};
 use net::{Client, HttpRequest, Mirrors, RepeatPolicy, RequestBody, RetryPolicy};
 use serde_json::{Value, json};
 use store::progress::SilentProgress;
@@ -220,7 +222,16 @@ pub fn platforms(text: &str) -> Vec<Platform> {
 pub fn lock(images: Vec<LockedImage>) -> Lock {
     let platforms = images.first().map(|image| image.platforms.clone()).unwrap_or_default();
     let (charts, models, files) = (vec![], vec![], vec![]);
-    Lock { version: 1, name: "test".into(), platforms, requests: vec![], charts, images, models, files }
+    Lock {
+        version: 1,
+        name: "test".into(),
+        platforms,
+        requests: vec![],
+        charts,
+        images,
+        models,
+        files,
+    }
 }
 
 /// Bytes that cannot be compressed; the same for the same seed.
