@@ -98,7 +98,7 @@ fn locked_image(seed: &ImageSeed) -> LockedImage {
         indexes: vec![],
         manifests,
         attached: if seed.has_signature { vec![attached] } else { vec![] },
-        attached_content: types::input::AttachedContent::Carried,
+        attached_content: gantry_types::input::AttachedContent::Carried,
         seen: vec![],
     }
 }

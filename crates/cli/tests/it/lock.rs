@@ -46,6 +46,32 @@ fn a_changed_input_makes_the_lock_stale_and_a_new_lock_keeps_the_pins() {
 }
 
 #[test]
+fn every_verb_that_carries_refuses_a_lock_of_another_input_and_names_the_difference() {
+    let world = TestEnvironment::fast();
+    let gantry = user(&world, SMALL);
+    gantry.run(["lock"]).assert_success();
+    gantry.run(["fetch"]).assert_success();
+    // A comment, another order or another form ask for the same.
+    gantry.write_file("gantry.yaml", &format!("# reviewed\n{SMALL}\nchecks: []\n"));
+    gantry.run(["plan"]).assert_success();
+
+    gantry.write_file("gantry.yaml", &SMALL.replace("[ghcr", "[docker.io/library/redis:7.0, ghcr"));
+    for verb in [&["plan"][..], &["fetch"], &["pack", "-o", "media"]] {
+        let refused = gantry.run(verb).assert_exit_code(2);
+        assert!(
+            refused.stderr.contains("added image docker.io/library/redis:7.0")
+                && refused.stderr.contains("gantry lock"),
+            "{verb:?}: {}",
+            refused.stderr
+        );
+    }
+    // Where there is only a lock, there is nothing to compare it with.
+    fs::remove_file(gantry.folder().join("gantry.yaml")).unwrap();
+    gantry.run(["plan"]).assert_success();
+    gantry.run(["pack", "-o", "media"]).assert_success();
+}
+
+#[test]
 fn a_moved_tag_stays_pinned_until_it_is_upgraded() {
     let world = TestEnvironment::fast();
     let gantry = user(&world, SMALL);
