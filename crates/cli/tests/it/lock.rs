@@ -163,9 +163,15 @@ files: [runbook.pdf]
     for kind in ["image", "model", "file"] {
         assert!(kinds.contains(&kind), "{kinds:?}");
     }
-    // A different archive at the same path is noticed.
+    // A different archive at the same path is noticed, and one that holds another image is refused.
     images.save_archive("docker.io/library/busybox:1.35", &folder.join("own.tar"));
-    gantry.run(["lock", "--check"]).assert_exit_code(1);
+    let refused = gantry.run(["lock", "--check"]).assert_exit_code(2);
+    assert!(
+        refused.stderr.contains("docker.io/library/busybox:1.35")
+            && refused.stderr.contains("ghcr.io/gantry-examples/tools:1.0"),
+        "{}",
+        refused.stderr
+    );
 }
 
 #[test]
