@@ -152,7 +152,8 @@ async fn fetch_chart(
                 return import_indexed_chart(world, &found, &location, &version).await;
             }
             let archive = repository.download_chart(&found, &world.store).await?;
-            store_chart(world, archive, helm::derive_artifact_repository(url.expose_secrets())?).await
+            store_chart(world, archive, helm::derive_artifact_repository(url.expose_secrets())?)
+                .await
         }
         ChartSource::Local(path) => {
             let path = world.resolve_path(path);

@@ -50,6 +50,13 @@ impl fmt::Debug for SecretUrl {
     }
 }
 
+impl serde::Serialize for SecretUrl {
+    /// Without its secrets, as it is displayed: what is serialized may be written.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// The text with each URL in it as [`SecretUrl`] displays it: for messages of others that may repeat a
 /// URL.
 pub fn redact_urls(text: &str) -> String {
