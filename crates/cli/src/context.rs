@@ -4,16 +4,19 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use etcetera::BaseStrategy;
 use net::Credentials;
 use remote::site_registry::RegistryConnection;
-use types::config::UserConfig;
+use types::config::{LEAST_BANDWIDTH, MAX_ATTEMPTS, UserConfig};
 use types::site::RegistryTarget;
+use types::{ByteSize, GoDuration};
 
 use crate::error::{CommandError, Result};
-use crate::ui::{OutputFormat, Ui};
+use crate::ui::{LogFormat, LogSettings, OutputFormat, Ui};
+use crate::value_parsers::{HOUR, SECOND, duration_within};
 
 /// Options of every subcommand.
 #[derive(Args, Clone)]
@@ -65,14 +68,69 @@ pub(crate) struct GlobalArgs {
     /// Print log messages about the work (given twice: about every request).
     #[arg(short, long, global = true, help_heading = "Global options", action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
+    /// Append log messages to this file instead of standard error, also with --quiet.
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Global options",
+        value_name = "FILE",
+        env = "GANTRY_LOG_FILE"
+    )]
+    pub(crate) log_file: Option<PathBuf>,
+    /// The format of log messages.
+    #[arg(
+        long,
+        global = true,
+        help_heading = "Global options",
+        value_name = "FORMAT",
+        default_value = "text"
+    )]
+    pub(crate) log_format: LogFormat,
+}
+
+/// Limits of transfers, for commands that move much. The configuration file has the same.
+#[derive(Args, Clone, Default)]
+pub(crate) struct LimitArgs {
+    /// Attempts of a request in all, 1 to 100 [default: `retries` of the configuration, else 6].
+    #[arg(long, value_name = "N", help_heading = "Network options", value_parser = parse_attempts)]
+    retries: Option<u16>,
+    /// How long a transfer may go without a byte before it counts as failed (30s, 2m) [default: `timeout`
+    /// of the configuration, else 30s].
+    #[arg(long, value_name = "TIME", help_heading = "Network options", value_parser = duration_within(SECOND..=HOUR))]
+    timeout: Option<Duration>,
+    /// The most bytes per second, all transfers together (10MiB) [default: `bandwidth` of the
+    /// configuration, else no limit].
+    #[arg(long, value_name = "SIZE", help_heading = "Network options", value_parser = parse_bandwidth)]
+    bandwidth: Option<ByteSize>,
+}
+
+fn parse_attempts(text: &str) -> Result<u16, String> {
+    let attempts = text.parse::<u16>().ok().filter(|count| *count >= 1);
+    let attempts = attempts.filter(|count| u32::from(*count) <= MAX_ATTEMPTS);
+    attempts.ok_or_else(|| format!("write a whole number from 1 to {MAX_ATTEMPTS}"))
+}
+
+fn parse_bandwidth(text: &str) -> Result<ByteSize, String> {
+    let limit: ByteSize = text.parse().map_err(|error: types::Error| error.to_string())?;
+    match limit < LEAST_BANDWIDTH {
+        true => {
+            Err(format!("write a size per second of at least {LEAST_BANDWIDTH}, such as 10MiB"))
+        }
+        false => Ok(limit),
+    }
 }
 
 /// What every subcommand receives.
+#[derive(Clone)]
 pub(crate) struct CommandContext {
     /// The folder of gantry.yaml and gantry.lock (`-C`).
     pub(crate) directory: PathBuf,
     /// The user's configuration (config.yaml), defaults where there is none.
     pub(crate) config: UserConfig,
+    /// The file that the configuration was read from; `None` if there is none.
+    pub(crate) config_file: Option<PathBuf>,
+    /// The file that `--config` or GANTRY_CONFIG names.
+    pub(crate) given_config: Option<PathBuf>,
     /// The terminal.
     pub(crate) ui: Arc<Ui>,
     store: Option<PathBuf>,
@@ -85,8 +143,9 @@ impl CommandContext {
     ///
     /// The configuration cannot be read or is invalid, or the `-C` folder does not exist.
     pub(crate) fn new(args: GlobalArgs) -> Result<Self> {
-        let ui = Arc::new(Ui::new(args.output, args.quiet, args.verbose));
-        let mut config = read_config(args.config.as_deref())?;
+        let log = LogSettings { file: args.log_file.as_deref(), format: args.log_format };
+        let ui = Arc::new(Ui::new(args.output, args.quiet, args.verbose, &log)?);
+        let (mut config, config_file) = read_config(args.config.as_deref())?;
         if args.insecure_skip_tls_verify {
             config.insecure_skip_tls_verify.push("*".to_owned());
         }
@@ -97,7 +156,22 @@ impl CommandContext {
                 "-C {shown}: the folder does not exist"
             )));
         }
-        Ok(Self { directory: args.directory, config, ui, store: args.store })
+        let (directory, store) = (args.directory, args.store);
+        Ok(Self { directory, config, config_file, given_config: args.config, ui, store })
+    }
+
+    /// The store's folder, if `--store` or GANTRY_STORE names one.
+    pub(crate) fn given_store(&self) -> Option<&Path> {
+        self.store.as_deref()
+    }
+
+    /// The same, with the limits of transfers that the command line gives instead of the configured ones.
+    pub(crate) fn with_limits(&self, limits: &LimitArgs) -> Self {
+        let mut context = self.clone();
+        context.config.retries = limits.retries.map(u32::from).or(context.config.retries);
+        context.config.timeout = limits.timeout.map(GoDuration).or(context.config.timeout);
+        context.config.bandwidth = limits.bandwidth.or(context.config.bandwidth);
+        context
     }
 
     /// The path of the store's folder, whether it exists or not.
@@ -179,19 +253,20 @@ fn find_base_folders() -> Result<impl BaseStrategy> {
     })
 }
 
-fn read_config(given: Option<&Path>) -> Result<UserConfig> {
+/// The configuration, and the file that it is from.
+fn read_config(given: Option<&Path>) -> Result<(UserConfig, Option<PathBuf>)> {
     let path = match given {
         Some(path) => path.to_owned(),
         None => match etcetera::choose_base_strategy() {
             Ok(folders) => folders.config_dir().join("gantry").join("config.yaml"),
             // Without a home folder (in a container, say) there is no configuration to read.
-            Err(_) => return Ok(UserConfig::default()),
+            Err(_) => return Ok((UserConfig::default(), None)),
         },
     };
     match fs::read_to_string(&path) {
-        Ok(text) => Ok(UserConfig::parse(&path.display().to_string(), &text)?),
+        Ok(text) => Ok((UserConfig::parse(&path.display().to_string(), &text)?, Some(path))),
         Err(error) if given.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
-            Ok(UserConfig::default())
+            Ok((UserConfig::default(), None))
         }
         Err(error) => {
             Err(CommandError::usage_error(format!("cannot read {}: {error}", path.display()))

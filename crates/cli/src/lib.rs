@@ -73,6 +73,15 @@ struct Cli {
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
+    if let Some(format) = find_misplaced_format(std::env::args_os()) {
+        return ui::report_error(
+            &error::CommandError::usage_error(format!(
+                "-o {format}: -o names a file or a folder, not the format of the result"
+            ))
+            .with_hint("for results as JSON write: --output json")
+            .with_hint(format!("for a file of that name write: -o ./{format}")),
+        );
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -94,6 +103,27 @@ pub fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => ui::report_error(&error),
     }
+}
+
+/// The format that a command line asks for as kubectl and helm have it (`-o json`), if it does.
+fn find_misplaced_format(arguments: impl IntoIterator<Item = OsString>) -> Option<String> {
+    const FORMATS: [&str; 4] = ["json", "yaml", "table", "wide"];
+    let mut previous = OsString::new();
+    for argument in arguments {
+        if argument == "--" {
+            return None;
+        }
+        let text = argument.to_string_lossy();
+        let value = match previous == "-o" {
+            true => Some(&*text),
+            false => text.strip_prefix("-o").map(|value| value.trim_start_matches('=')),
+        };
+        if let Some(format) = value.filter(|value| FORMATS.contains(value)) {
+            return Some(format.to_owned());
+        }
+        previous = argument;
+    }
+    None
 }
 
 /// Whether a command line that could not be parsed asks for JSON.
@@ -175,6 +205,17 @@ mod tests {
         insta::with_settings!({ omit_expression => true }, {
             insta::assert_snapshot!("errors-of-the-command-line", errors.join("\n"));
         });
+    }
+
+    #[test]
+    fn a_format_where_kubectl_has_it_is_told() {
+        let find = |line: &str| super::find_misplaced_format(line.split(' ').map(Into::into));
+        for line in ["gantry lock -o json", "gantry pack -ojson", "gantry plan -o=json"] {
+            assert_eq!(find(line).as_deref(), Some("json"), "{line}");
+        }
+        for line in ["gantry pack -o ./json", "gantry pack -o media", "gantry x -- helm -o json"] {
+            assert_eq!(find(line), None, "{line}");
+        }
     }
 
     #[test]

@@ -121,7 +121,7 @@ fn format_with_log(one: &PendingObject) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::ui::OutputFormat;
+    use crate::ui::{LogSettings, OutputFormat};
 
     fn make_view(why: &str, log: &[&str]) -> ReleaseProgress {
         let pending = PendingObject {
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_log_gets_a_line_for_each_change_and_none_for_what_stays() {
-        let ui = Arc::new(Ui::new(OutputFormat::Table, true, 0));
+        let ui = Arc::new(Ui::new(OutputFormat::Table, true, 0, &LogSettings::default()).unwrap());
         let view = ReleaseProgressView::new(&ui);
         let first = view.find_changed_lines(&make_view("pulling", &[]));
         assert_eq!(first.len(), 2);

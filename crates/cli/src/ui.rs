@@ -1,6 +1,7 @@
 //! Everything that Gantry prints. Results go to standard output (a table, or JSON), everything else to
 //! standard error: progress, warnings, errors. `terminal` writes both, and cleans what others wrote.
 
+mod log;
 mod progress;
 mod table;
 mod terminal;
@@ -14,6 +15,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use types::foreign_text::{clean_message, clean_text, escape_json};
 
+pub(crate) use self::log::{LogFormat, LogSettings};
 use self::progress::ProgressDetail;
 pub(crate) use self::progress::ProgressMeter;
 pub(crate) use self::table::{format_rows, format_table};
@@ -48,28 +50,19 @@ pub(crate) struct Ui {
 
 impl Ui {
     /// Sets up output and the log of `--verbose` (or `GANTRY_LOG`, a filter of `tracing`).
-    pub(crate) fn new(output: OutputFormat, quiet: bool, verbose: u8) -> Self {
+    ///
+    /// # Errors
+    ///
+    /// The log file cannot be opened.
+    pub(crate) fn new(
+        output: OutputFormat,
+        quiet: bool,
+        verbose: u8,
+        log: &LogSettings<'_>,
+    ) -> Result<Self> {
         JSON_ERRORS.store(output == OutputFormat::Json, Ordering::Relaxed);
-        // Dependencies log much more than Gantry. Their `debug` shows requests (`-vv`) but not the frames
-        // and handshakes below them.
-        let level = match verbose {
-            0 => "warn",
-            1 => "gantry=info,access=info,warn",
-            _ => "debug,hyper=info,h2=info,rustls=info",
-        };
-        if !quiet {
-            let filter = tracing_subscriber::EnvFilter::try_from_env("GANTRY_LOG")
-                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(level));
-            // Fails only if a logger exists already, as in tests. Without colours, since the writer
-            // shows escapes.
-            let _ = tracing_subscriber::fmt()
-                .with_env_filter(filter)
-                .with_writer(|| terminal::LogWriter)
-                .with_ansi(false)
-                .with_target(false)
-                .try_init();
-        }
-        Self { output, quiet, verbose }
+        log.start(quiet, verbose)?;
+        Ok(Self { output, quiet, verbose })
     }
 
     /// Prints the result of a subcommand: as JSON, or as the text that `table` makes of it.

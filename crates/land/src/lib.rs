@@ -12,6 +12,8 @@ mod error;
 pub mod extract;
 mod load;
 pub mod models;
+mod preview;
+pub mod selection;
 mod target;
 
 pub use error::{Error, Result};
@@ -19,4 +21,5 @@ pub use load::{
     FailedRoot, FailureCause, LoadFailureKind, LoadOptions, LoadOutcome, LoadReport, LoadedRoot,
     load_roots,
 };
+pub use preview::{LoadPreview, RootPreview, preview_load};
 pub use target::LoadTarget;

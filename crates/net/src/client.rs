@@ -25,7 +25,7 @@ use crate::stall::UploadWatch;
 use crate::token_cache::{AccessRefusal, TokenCache};
 use crate::transports::{LoopbackScheme, Transports};
 use crate::{
-    Credential, Credentials, Error, HttpRequest, HttpResponse, RepeatPolicy, RequestAttempt,
+    BandwidthLimit, Credential, Credentials, Error, HttpRequest, HttpResponse, RepeatPolicy, RequestAttempt,
     RequestBody, Result, RetryPolicy,
 };
 
@@ -64,6 +64,7 @@ struct ClientInner {
     answer_timeout: Duration,
     /// By their public form.
     secret_urls: Mutex<HashMap<String, SecretUrl>>,
+    bandwidth: Option<BandwidthLimit>,
 }
 
 /// The permission to run one of the concurrent transfers; given back when dropped.
@@ -84,6 +85,7 @@ pub struct ClientBuilder {
     certificate_folders: Vec<PathBuf>,
     /// By server: those that addresses of mirrors have.
     mirror_credentials: Vec<(String, Credential)>,
+    bandwidth: Option<BandwidthLimit>,
 }
 
 impl Default for ClientBuilder {
@@ -99,6 +101,7 @@ impl Default for ClientBuilder {
             client_certificates: BTreeMap::new(),
             certificate_folders: list_certificate_folders(),
             mirror_credentials: Vec::new(),
+            bandwidth: None,
         }
     }
 }
@@ -122,6 +125,15 @@ impl ClientBuilder {
         }
         for address in config.mirrors.values() {
             self.mirror_credentials.extend(find_mirror_credential(address));
+        }
+        if let Some(attempts) = config.retries {
+            self.retry.attempts = attempts;
+        }
+        if let Some(timeout) = config.timeout {
+            self.idle_timeout = timeout.0;
+        }
+        if let Some(limit) = config.bandwidth {
+            self = self.bandwidth(BandwidthLimit::new(limit.0));
         }
         match config.concurrency {
             Some(transfers) => self.concurrency(transfers),
@@ -207,6 +219,13 @@ impl ClientBuilder {
         self
     }
 
+    /// The most bytes per second of all transfers together.
+    #[must_use]
+    pub fn bandwidth(mut self, limit: BandwidthLimit) -> Self {
+        self.bandwidth = Some(limit);
+        self
+    }
+
     /// Reads the CA files and makes the client.
     pub fn build(self) -> Result<Client> {
         let mut ca = Vec::new();
@@ -229,6 +248,7 @@ impl ClientBuilder {
                 idle_timeout: self.idle_timeout,
                 answer_timeout: self.answer_timeout,
                 secret_urls: Mutex::default(),
+                bandwidth: self.bandwidth,
             }),
         })
     }
@@ -253,6 +273,7 @@ impl Client {
                 concurrency: inner.concurrency,
                 idle_timeout: inner.idle_timeout,
                 answer_timeout: inner.answer_timeout,
+                bandwidth: inner.bandwidth.clone(),
                 secret_urls: Mutex::default(),
             }),
         }
@@ -509,7 +530,9 @@ impl Client {
             RequestBody::Stream { length, open } => builder
                 // Without it a stream is sent chunked, which S3 and some registries refuse (411).
                 .header(header::CONTENT_LENGTH, *length)
-                .body(reqwest::Body::wrap_stream(watch.count_body(open()))),
+                .body(reqwest::Body::wrap_stream(
+                    watch.count_body(open(), self.inner.bandwidth.clone()),
+                )),
         };
         tracing::debug!(method = %request.method, url = %request.redacted_url(), "request");
         let sent = tokio::select! {
@@ -521,7 +544,8 @@ impl Client {
         match sent {
             Ok(inner) => {
                 let (method, address) = (request.method.clone(), request.redacted_url());
-                Ok(HttpResponse { inner, method, address, idle })
+                let bandwidth = self.inner.bandwidth.clone();
+                Ok(HttpResponse { inner, method, address, idle, bandwidth })
             }
             Err(error) => Err(classify_send_error(error, request)),
         }

@@ -5,6 +5,7 @@
 
 mod attempt;
 pub mod auth;
+mod bandwidth;
 pub mod body;
 mod client;
 mod client_tls;
@@ -27,6 +28,7 @@ mod token_exchange;
 mod token_scope;
 mod transports;
 
+pub use bandwidth::BandwidthLimit;
 pub use client::{Client, ClientBuilder, TransferPermit};
 pub use client_tls::UncheckedHosts;
 pub use credential::Credential;

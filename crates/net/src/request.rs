@@ -11,7 +11,7 @@ use url::Url;
 
 use crate::error::chain_of_request;
 use crate::origin::{RedirectPolicy, is_same_origin};
-use crate::{Error, Result};
+use crate::{BandwidthLimit, Error, Result};
 
 /// A request. It can be sent several times, since its body can be opened again for each attempt.
 #[derive(Clone)]
@@ -179,6 +179,7 @@ pub struct HttpResponse {
     pub(crate) address: String,
     /// The longest wait for the next bytes of the body.
     pub(crate) idle: Duration,
+    pub(crate) bandwidth: Option<BandwidthLimit>,
 }
 
 /// How much of the body of an error response is read: enough for any JSON error, and a server that
@@ -215,7 +216,12 @@ impl HttpResponse {
     /// The next bytes of the body, or `None` at the end. The error is the cause alone; the caller knows the request.
     pub async fn next_chunk(&mut self) -> Result<Option<Bytes>, Cause> {
         match tokio::time::timeout(self.idle, self.inner.chunk()).await {
-            Ok(Ok(chunk)) => Ok(chunk),
+            Ok(Ok(chunk)) => {
+                if let (Some(limit), Some(bytes)) = (&self.bandwidth, &chunk) {
+                    limit.wait_for_bytes(bytes.len() as u64).await;
+                }
+                Ok(chunk)
+            }
             // The address of a redirect may contain a signature.
             Ok(Err(error)) => {
                 let error = error.without_url();

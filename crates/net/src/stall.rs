@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
-use crate::RequestBody;
+use crate::{BandwidthLimit, RequestBody};
 
 /// Counts the bytes of one request's body while they are sent.
 #[derive(Default)]
@@ -19,15 +19,25 @@ pub(crate) struct UploadWatch {
 }
 
 impl UploadWatch {
-    /// Wraps the body so that its bytes are counted.
+    /// Wraps the body so that its bytes are counted, and sent no faster than the limit.
     pub(crate) fn count_body(
         &self,
         body: BoxStream<'static, io::Result<Bytes>>,
+        bandwidth: Option<BandwidthLimit>,
     ) -> BoxStream<'static, io::Result<Bytes>> {
         let taken = Arc::clone(&self.taken);
         body.inspect(move |chunk| {
             let length = chunk.as_ref().map_or(0, Bytes::len) as u64;
             taken.fetch_add(length, Ordering::Relaxed);
+        })
+        .then(move |chunk| {
+            let bandwidth = bandwidth.clone();
+            async move {
+                if let (Some(limit), Ok(bytes)) = (&bandwidth, &chunk) {
+                    limit.wait_for_bytes(bytes.len() as u64).await;
+                }
+                chunk
+            }
         })
         .boxed()
     }

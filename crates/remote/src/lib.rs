@@ -10,6 +10,7 @@
 
 pub mod artifact;
 mod compression;
+pub mod doctor;
 mod error;
 pub mod fetch;
 pub mod helm;

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::{Error, Result};
 
 /// Bytes that an ordinary user may still write in the file system of `path`.
-pub(crate) fn free_space(path: &Path) -> Result<u64> {
+pub fn free_space(path: &Path) -> Result<u64> {
     let stat = rustix::fs::statvfs(path)
         .map_err(|errno| Error::Read { what: path.display().to_string(), cause: errno.into() })?;
     // f_bavail, not f_bfree: the blocks that are reserved for root are no help to other users.

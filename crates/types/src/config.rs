@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use crate::{ClientCertificate, Error, Result, yaml};
+use crate::{ByteSize, ClientCertificate, Error, GoDuration, Result, yaml};
 
 /// The whole configuration file (`~/.config/gantry/config.yaml`, `--config`, `GANTRY_CONFIG`).
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, schemars::JsonSchema)]
@@ -19,6 +19,12 @@ pub struct UserConfig {
     pub concurrency: Option<usize>,
     /// PEM files with further certificate authorities.
     pub ca: Vec<PathBuf>,
+    /// Attempts of a request in all, including the first.
+    pub retries: Option<u32>,
+    /// How long a transfer may go without a byte before it counts as failed.
+    pub timeout: Option<GoDuration>,
+    /// The most bytes per second of all transfers with registries and other servers together.
+    pub bandwidth: Option<ByteSize>,
     /// Registry hosts that are reached by http without TLS. Loopback hosts always are.
     pub plain_http: Vec<String>,
     /// Hosts, with the port where it is not 443, of which the TLS certificate is not verified: whoever is
@@ -31,6 +37,12 @@ pub struct UserConfig {
 
 /// More than this many transfers at once help nobody and exhaust file handles.
 const MAX_CONCURRENCY: usize = 64;
+
+/// More attempts than this only hide that a server is gone.
+pub const MAX_ATTEMPTS: u32 = 100;
+
+/// A slower transfer would count as stalled between two chunks.
+pub const LEAST_BANDWIDTH: ByteSize = ByteSize(64 << 10);
 
 impl UserConfig {
     /// Reads a configuration. `name` is what errors call it.
@@ -69,6 +81,14 @@ impl UserConfig {
         if config.concurrency.is_some_and(|n| n == 0 || n > MAX_CONCURRENCY) {
             return Err(error(format!("concurrency must be from 1 to {MAX_CONCURRENCY}")));
         }
+        if config.retries.is_some_and(|count| !(1..=MAX_ATTEMPTS).contains(&count)) {
+            return Err(error(format!("retries must be from 1 to {MAX_ATTEMPTS}")));
+        }
+        if config.bandwidth.is_some_and(|limit| limit < LEAST_BANDWIDTH) {
+            return Err(error(format!(
+                "bandwidth must be at least {LEAST_BANDWIDTH} (per second)"
+            )));
+        }
         Ok(config)
     }
 }
@@ -91,5 +111,9 @@ mod tests {
         assert_eq!(config.insecure_skip_tls_verify, ["reg:5000"]);
         assert_eq!(config.client_certificates["reg"].key, PathBuf::from("b"));
         assert!(UserConfig::parse("c", "insecureSkipTlsVerify: ['https://reg']\n").is_err());
+        let limits = UserConfig::parse("c", "retries: 3\ntimeout: 2m\nbandwidth: 10MiB\n").unwrap();
+        assert_eq!((limits.retries, limits.bandwidth), (Some(3), Some(ByteSize(10 << 20))));
+        assert!(UserConfig::parse("c", "retries: 0\n").is_err());
+        assert!(UserConfig::parse("c", "bandwidth: 1KiB\n").is_err());
     }
 }

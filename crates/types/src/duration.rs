@@ -120,6 +120,8 @@ impl fmt::Display for GoDuration {
     }
 }
 
+crate::text::serde_as_text!(GoDuration);
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

@@ -10,6 +10,7 @@ pub mod carried_file;
 mod cause;
 mod client_certificate;
 pub mod config;
+pub mod content_diff;
 pub mod descriptor;
 pub mod destination;
 mod digest;

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use types::ByteSize;
 
-use crate::context::CommandContext;
+use crate::context::{CommandContext, LimitArgs};
 use crate::environment;
 use crate::error::{CommandError, ErrorKind, Result};
 use crate::value_parsers::number_within;
@@ -25,6 +25,8 @@ pub(crate) struct FetchArgs {
     /// The number of parallel downloads, 1 to 64 [default: `concurrency` of the configuration, else 6].
     #[arg(long, value_name = "N", value_parser = number_within(1..=64))]
     pub(crate) concurrency: Option<u16>,
+    #[command(flatten)]
+    limits: LimitArgs,
 }
 
 /// The result.
@@ -39,9 +41,12 @@ pub(crate) struct FetchSummary {
     fetched_bytes: u64,
     #[serde(rename = "presentBlobCount")]
     present_blobs: usize,
+    /// What was there already: whole blobs, and the beginnings of those that an earlier run left.
+    present_bytes: u64,
 }
 
 pub(crate) fn run(context: &CommandContext, args: &FetchArgs) -> Result<()> {
+    let context = &context.with_limits(&args.limits);
     let lock = environment::read_current_lock(context)?;
     let meter = context.ui.start_progress("fetch");
     let concurrency = args.concurrency.map(usize::from);
@@ -89,15 +94,17 @@ pub(crate) fn run(context: &CommandContext, args: &FetchArgs) -> Result<()> {
         fetched_blobs: report.fetched,
         fetched_bytes: report.moved,
         present_blobs: report.present,
+        present_bytes: meter.skipped_bytes(),
     };
     context.ui.print_result(&summary, |summary| {
         format!(
-            "{} entries of the lock are in {}: {} blobs downloaded ({}), {} already present",
+            "{} entries of the lock are in {}: {} blobs downloaded ({}), {} already present ({})",
             summary.roots,
             summary.store,
             summary.fetched_blobs,
             ByteSize(summary.fetched_bytes),
-            summary.present_blobs
+            summary.present_blobs,
+            ByteSize(summary.present_bytes)
         )
     })
 }

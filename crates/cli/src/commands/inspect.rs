@@ -19,6 +19,7 @@ use crate::ui;
 #[command(after_long_help = "\
 Examples:
   gantry inspect /media/disk/*.gantry
+  gantry inspect /media/disk --find nginx            # is it in there?
   gantry inspect /media/disk --lock > gantry.lock    # the lock it was packed from")]
 pub(crate) struct InspectArgs {
     /// Bundle files, folders of bundle files, or the .gantry.json beside them. The first file of the
@@ -28,6 +29,10 @@ pub(crate) struct InspectArgs {
     /// Print the lock that the bundle was packed from.
     #[arg(long)]
     lock: bool,
+    /// List only what has this text in its name, or whose digest begins with it; upper and lower case are
+    /// the same.
+    #[arg(long, value_name = "TEXT", conflicts_with = "lock")]
+    find: Option<String>,
 }
 
 /// The result.
@@ -63,6 +68,7 @@ pub(crate) fn run(context: &CommandContext, args: &InspectArgs) -> Result<()> {
     let rows = bundle
         .check_completeness()?
         .into_iter()
+        .filter(|(root, _)| args.find.as_deref().is_none_or(|text| is_match(root, text)))
         .map(|(root, completeness)| InspectedRoot {
             name: root.name.to_string(),
             kind: root.kind.as_str(),
@@ -94,4 +100,13 @@ pub(crate) fn run(context: &CommandContext, args: &InspectArgs) -> Result<()> {
         let plural = if contents.volumes == 1 { "" } else { "s" };
         format!("{table}\n{} bundle file{plural}{missing}\n", contents.volumes)
     })
+}
+
+/// Whether a root has a text in its name, or a digest that begins with it.
+fn is_match(root: &types::Root, text: &str) -> bool {
+    let text = text.to_lowercase();
+    let digest = root.descriptor.digest.to_string();
+    let hex = text.strip_prefix("sha256:").unwrap_or(&text);
+    root.name.to_string().to_lowercase().contains(&text)
+        || !hex.is_empty() && digest.strip_prefix("sha256:").is_some_and(|own| own.starts_with(hex))
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use land::models::{ModelPushReport, PushMode};
+use land::selection::{NamePattern, SelectedSource};
 use land::{LoadFailureKind, LoadOptions, LoadOutcome, LoadTarget};
 use net::Credentials;
 use remote::oci::{RegistrySink, SparsePolicy};
@@ -20,7 +21,7 @@ use types::receipt::{Receipt, ReceiptOmission, ReceiptRoot};
 use types::site::{RegistryTarget, Site, site_folder};
 use types::{ByteSize, Digest, Reference, Root, lock};
 
-use crate::context::CommandContext;
+use crate::context::{CommandContext, LimitArgs};
 use crate::environment;
 use crate::error::{CommandError, ErrorKind, Result};
 use crate::model_targets;
@@ -40,6 +41,7 @@ Examples:
   gantry load /media/disk/*.gantry --to registry.internal:5000/ai
   gantry load /media/disk --site site.yaml
   gantry load /media/disk --to registry.internal:5000 --naming host-path --dry-run
+  gantry load /media/disk --to registry.internal:5000/ai --only nginx --only 'baai/*'
   gantry load /media/disk --to ./store           # an OCI image layout, which skopeo can read
   gantry load ~/.local/share/gantry/store --to registry.internal:5000   # straight from a store
 
@@ -79,6 +81,12 @@ pub(crate) struct LoadArgs {
     dry_run: bool,
     #[command(flatten)]
     overwrite: OverwriteArgs,
+    #[command(flatten)]
+    limits: LimitArgs,
+    /// Load only what has this name: an image, a chart, a model or a file, with or without its registry and
+    /// tag; * stands for any text. May be given several times.
+    #[arg(long, value_name = "NAME")]
+    only: Vec<NamePattern>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -103,6 +111,9 @@ pub(crate) struct LoadSummary {
     is_dry_run: bool,
     #[serde(rename = "transferredBytes")]
     moved_bytes: u64,
+    /// What a dry run would transfer at most.
+    #[serde(rename = "missingBytes", skip_serializing_if = "Option::is_none")]
+    missing_bytes: Option<u64>,
     roots: Vec<LoadSummaryRow>,
     /// What was written to the site's model targets.
     #[serde(rename = "targets", skip_serializing_if = "Vec::is_empty")]
@@ -123,6 +134,9 @@ struct LoadSummaryRow {
     #[serde(skip_serializing_if = "Option::is_none")]
     rewritten: Option<types::Digest>,
     outcome: &'static str,
+    /// The size of all that it needs, in a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<u64>,
     #[serde(rename = "failure", skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
@@ -143,7 +157,8 @@ pub(crate) fn run(context: &CommandContext, args: &LoadArgs) -> Result<()> {
     if let (Some(site), Some(file)) = (&site, &args.site) {
         model_targets::check_site_targets(context, site, file)?;
     }
-    let source = environment::open_source(&args.sources)?;
+    let context = &context.with_limits(&args.limits);
+    let source = select_content(environment::open_source(&args.sources)?, &args.only)?;
     let roots = source.roots()?;
     if roots.is_empty() {
         return Err(CommandError::usage_error("nothing to load: the bundle or store is empty"));
@@ -162,7 +177,7 @@ pub(crate) fn run(context: &CommandContext, args: &LoadArgs) -> Result<()> {
             )
         }
         LoadTarget::Store(path) => {
-            load_into_store(args, path, Arc::clone(&source), roots, progress.clone())
+            load_into_store(context, args, path, Arc::clone(&source), roots, progress.clone())
         }
     };
     match &outcome {
@@ -192,6 +207,24 @@ pub(crate) fn run(context: &CommandContext, args: &LoadArgs) -> Result<()> {
         (Some(error), Some(other)) => {
             context.ui.print_warning(&other.message_with_causes());
             Err(error)
+        }
+    }
+}
+
+/// The part of a source that `--only` names.
+fn select_content(source: Arc<dyn Source>, only: &[NamePattern]) -> Result<Arc<dyn Source>> {
+    if only.is_empty() {
+        return Ok(source);
+    }
+    match SelectedSource::new(source, only)? {
+        Ok(selected) => Ok(Arc::new(selected)),
+        Err(unmatched) => {
+            let names: Vec<String> = unmatched.iter().map(ToString::to_string).collect();
+            Err(CommandError::usage_error(format!(
+                "--only: the bundle or store has nothing named {}",
+                names.join(", ")
+            ))
+            .with_hint("list what it has with: gantry inspect BUNDLE, or gantry store ls"))
         }
     }
 }
@@ -245,12 +278,6 @@ fn load_into_registry(
     let targets = prefix.site_references(registry.naming, roots.iter().map(|root| &root.name))?;
     let name_of =
         |root: &Root| targets.get(&root.name).map(ToString::to_string).unwrap_or_default();
-    if args.dry_run {
-        let rows =
-            roots.iter().map(|root| describe_root(root, name_of(root), "planned", None)).collect();
-        let target = prefix.to_string();
-        return Ok((summarize_dry_run(target, rows), None));
-    }
     let concurrency = Some(usize::from(args.concurrency));
     let credentials = Credentials::from_system();
     let opened = RegistryConnection::new(&context.config, registry, credentials, concurrency)?;
@@ -263,6 +290,13 @@ fn load_into_registry(
         RegistrySink::new(&opened.client, &opened.mirrors, prefix, targets.clone(), policy);
     if let Some(folder) = context.uploads_path() {
         push = push.keep_uploads_in(folder);
+    }
+    if args.dry_run {
+        let preview = environment::block_on(async {
+            Ok(land::preview_load(source, roots, Some(Arc::new(push))).await)
+        })?;
+        let target = prefix.to_string();
+        return Ok((summarize_preview(context, target, &preview, name_of), None));
     }
     let push = Arc::new(push);
     let options = LoadOptions { concurrency: usize::from(args.concurrency) };
@@ -313,16 +347,23 @@ fn load_into_registry(
 fn print_push_warnings(context: &CommandContext, prefix: &RegistryPrefix, push: &RegistrySink) {
     let left_out = push.left_out_manifests();
     let left_names: HashSet<&Reference> = left_out.iter().map(|left| &left.name).collect();
+    let (mut without_attestations, mut sparse) = (Vec::new(), Vec::new());
     for one in push.rewritten_indexes() {
-        let cause = match left_names.contains(&one.name) {
-            true => "takes no attestations",
-            false => "refuses an index with missing platforms",
-        };
-        context.ui.print_warning(&format!(
-            "{}: the registry {cause}, so it was rewritten without them: \
-             its digest is now {} (was {}), which pins and signatures of the original do not match",
-            one.name, one.to, one.from
-        ));
+        let item = format!("{}: its digest is now {} (was {})", one.name, one.to, one.from);
+        match left_names.contains(&one.name) {
+            true => without_attestations.push(item),
+            false => sparse.push(item),
+        }
+    }
+    for (items, cause) in [
+        (without_attestations, "takes no attestations"),
+        (sparse, "refuses an index with missing platforms"),
+    ] {
+        let about = format!(
+            "the registry {cause}, so it was rewritten without them: pins and signatures of the original \
+             do not match"
+        );
+        context.ui.print_grouped_warning(&about, &items);
     }
     if let Some(first) = left_out.first() {
         let names: BTreeSet<String> = left_out.iter().map(|left| left.name.to_string()).collect();
@@ -350,6 +391,7 @@ fn print_push_warnings(context: &CommandContext, prefix: &RegistryPrefix, push: 
 }
 
 fn load_into_store(
+    context: &CommandContext,
     args: &LoadArgs,
     path: &Path,
     source: Arc<dyn Source>,
@@ -358,11 +400,14 @@ fn load_into_store(
 ) -> Result<(LoadSummary, Option<Receipt>)> {
     let target = path.display().to_string();
     if args.dry_run {
-        let rows = roots
-            .iter()
-            .map(|root| describe_root(root, root.name.to_string(), "planned", None))
-            .collect();
-        return Ok((summarize_dry_run(target, rows), None));
+        let existing =
+            path.is_dir().then(|| Store::open_existing(path).map(Arc::new)).transpose()?;
+        let preview =
+            environment::block_on(async { Ok(land::preview_load(source, roots, existing).await) })?;
+        return Ok((
+            summarize_preview(context, target, &preview, |root| root.name.to_string()),
+            None,
+        ));
     }
     let store = Store::open(path)?;
     let options = LoadOptions { concurrency: usize::from(args.concurrency) };
@@ -406,6 +451,7 @@ fn summarize_load(
         target: target.to_owned(),
         is_dry_run: false,
         moved_bytes: report.moved,
+        missing_bytes: None,
         roots: landed.chain(failed).collect(),
         models: vec![],
         is_damaged: report
@@ -415,11 +461,33 @@ fn summarize_load(
     }
 }
 
+/// The result of a dry run: what would be copied, and what the target has already.
+fn summarize_preview(
+    context: &CommandContext,
+    target: String,
+    preview: &land::LoadPreview,
+    name: impl Fn(&Root) -> String,
+) -> LoadSummary {
+    if let Some(failure) = &preview.failure {
+        context.ui.print_warning(&format!(
+            "{target} could not be asked, so it is not known what is there already: {failure}"
+        ));
+    }
+    let rows = preview.roots.iter().map(|found| {
+        let outcome = if found.present == Some(true) { "present" } else { "planned" };
+        let row = describe_root(&found.root, name(&found.root), outcome, None);
+        LoadSummaryRow { bytes: found.bytes, ..row }
+    });
+    let missing_bytes = Some(preview.missing_bytes);
+    LoadSummary { missing_bytes, ..summarize_dry_run(target, rows.collect()) }
+}
+
 fn summarize_dry_run(target: String, roots: Vec<LoadSummaryRow>) -> LoadSummary {
     LoadSummary {
         target,
         is_dry_run: true,
         moved_bytes: 0,
+        missing_bytes: None,
         roots,
         models: vec![],
         is_damaged: false,
@@ -439,11 +507,20 @@ fn describe_root(
         digest: root.descriptor.digest,
         rewritten: None,
         outcome,
+        bytes: None,
         error,
     }
 }
 
 fn format_summary(summary: &LoadSummary) -> String {
+    let models: String = summary
+        .models
+        .iter()
+        .map(|pushed| format!("\n{}", model_targets::format_push_with_target(pushed)))
+        .collect();
+    if let Some(missing) = summary.missing_bytes {
+        return format!("{}{models}", format_preview(summary, missing));
+    }
     let rows = summary.roots.iter().map(|row| {
         let outcome = match row.rewritten {
             Some(digest) => format!("{} (index rewritten: {})", row.outcome, digest.short_hex()),
@@ -452,12 +529,23 @@ fn format_summary(summary: &LoadSummary) -> String {
         [row.kind.to_owned(), row.target.clone(), row.digest.short_hex(), outcome]
     });
     let table = ui::format_table(["kind", "name", "digest", ""], rows.collect());
-    let models = summary
-        .models
-        .iter()
-        .map(|pushed| format!("\n{}", model_targets::format_push_with_target(pushed)));
-    let models: String = models.collect();
     format!("{table}\n{} copied to {}\n{models}", ByteSize(summary.moved_bytes), summary.target)
+}
+
+fn format_preview(summary: &LoadSummary, missing: u64) -> String {
+    let rows = summary.roots.iter().map(|row| {
+        let size = row.bytes.map_or_else(|| "incomplete".to_owned(), |b| ByteSize(b).to_string());
+        let digest = row.digest.short_hex();
+        [row.kind.to_owned(), row.target.clone(), digest, size, row.outcome.to_owned()]
+    });
+    let table = ui::format_table(["kind", "name", "digest", "size", ""], rows.collect());
+    let present = summary.roots.iter().filter(|row| row.outcome == "present").count();
+    format!(
+        "{table}\n{} to copy to {} at most; {present} of {} are there already\n",
+        ByteSize(missing),
+        summary.target,
+        summary.roots.len()
+    )
 }
 
 #[cfg(test)]
@@ -473,6 +561,7 @@ mod tests {
             digest: Digest::from_bytes([1; 32]),
             rewritten: None,
             outcome: "loaded",
+            bytes: None,
             error: error.map(str::to_owned),
         };
         summarize_dry_run("site".into(), errors.iter().copied().map(row).collect())

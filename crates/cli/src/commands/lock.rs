@@ -6,7 +6,7 @@ use serde::Serialize;
 use types::ByteSize;
 use types::lock::Lock;
 
-use crate::context::CommandContext;
+use crate::context::{CommandContext, LimitArgs};
 use crate::environment;
 use crate::error::{CommandError, ErrorKind, Result};
 use crate::ui;
@@ -32,6 +32,8 @@ pub(crate) struct LockArgs {
     /// for NAME (a reference, chart, release or model); may be given several times.
     #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "")]
     upgrade: Vec<String>,
+    #[command(flatten)]
+    limits: LimitArgs,
 }
 
 /// The result.
@@ -55,6 +57,7 @@ pub(crate) struct LockSummary {
 }
 
 pub(crate) fn run(context: &CommandContext, args: &LockArgs) -> Result<()> {
+    let context = &context.with_limits(&args.limits);
     let input = environment::read_input(context)?;
     let path = context.resolve_file(environment::LOCK);
     let previous = environment::read_optional_lock(context)?;

@@ -4,7 +4,10 @@
 mod audit;
 mod check;
 mod completion;
+mod config;
 mod deploy;
+mod diff;
+mod doctor;
 mod evidence;
 mod extract;
 mod fetch;
@@ -14,6 +17,7 @@ mod init;
 mod inspect;
 mod load;
 mod lock;
+mod man;
 mod manifest_output;
 mod models;
 mod pack;
@@ -52,6 +56,7 @@ pub(crate) enum GantryCommand {
     Verify(verify::VerifyArgs),
     Inspect(inspect::InspectArgs),
     Extract(extract::ExtractArgs),
+    Diff(diff::DiffArgs),
     Load(load::LoadArgs),
     Serve(serve::ServeArgs),
     #[command(subcommand)]
@@ -70,8 +75,12 @@ pub(crate) enum GantryCommand {
     Store(store::StoreCommand),
     #[command(hide = true)]
     Resolve(resolve::ResolveArgs),
+    Doctor(doctor::DoctorArgs),
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     Schema(schema::SchemaArgs),
     Completion(completion::CompletionArgs),
+    Man(man::ManArgs),
     #[command(hide = true)]
     Tether(tether::TetherArgs),
     Version(version::VersionArgs),
@@ -94,6 +103,7 @@ pub(crate) fn run_command(
         GantryCommand::Verify(args) => verify::run(context, &args),
         GantryCommand::Inspect(args) => inspect::run(context, &args),
         GantryCommand::Extract(args) => extract::run(context, &args),
+        GantryCommand::Diff(args) => diff::run(context, &args),
         GantryCommand::Load(args) => load::run(context, &args),
         GantryCommand::Serve(args) => serve::run(context, &args),
         GantryCommand::Relocate(args) => relocate::run(context, &args),
@@ -109,8 +119,11 @@ pub(crate) fn run_command(
         GantryCommand::Webhook(args) => webhook::run(context, &args),
         GantryCommand::Models(command) => models::run(context, &command),
         GantryCommand::Store(command) => store::run(context, &command),
+        GantryCommand::Doctor(args) => doctor::run(context, &args),
+        GantryCommand::Config(command) => config::run(context, &command),
         GantryCommand::Schema(args) => schema::run(context, &args),
         GantryCommand::Completion(args) => completion::run(context, &args, definition()),
+        GantryCommand::Man(args) => man::run(context, &args, definition()),
         GantryCommand::Version(args) => version::run(context, &args),
     }
 }

@@ -7,8 +7,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 
 use super::{
-    audit, deploy, evidence, extract, fetch, image, images, inspect, load, lock, models, pack,
-    plan, policy, relocate, resolve, serve, store, undeploy, verify, version, webhook,
+    audit, config, deploy, diff, doctor, evidence, extract, fetch, image, images, inspect, load, lock,
+    models, pack, plan, policy, relocate, resolve, serve, store, undeploy, verify, version,
+    webhook,
 };
 use crate::context::CommandContext;
 use crate::error::{CommandError, Result};
@@ -104,8 +105,11 @@ pub(crate) const ALL: &[PublishedSchema] = &[
     written::<egress::report::AuditReport>("output-audit", "audit, and its audit.json"),
     written::<audit::AuditRestoration>("output-audit-restore", "audit restore"),
     written::<::deploy::check::CheckReport>("output-check", "check, and its JSON report"),
+    written::<config::ConfigListing>("output-config-show", "config show"),
     written::<deploy::DeploySummary>("output-deploy", "deploy"),
     written::<deploy::DeployPreview>("output-deploy-dry-run", "deploy --dry-run"),
+    written::<diff::DiffSummary>("output-diff", "diff"),
+    written::<doctor::DoctorReport>("output-doctor", "doctor"),
     written::<evidence::EvidenceSummary>("output-evidence", "evidence"),
     written::<evidence::EvidenceVerification>("output-evidence-verify", "evidence verify"),
     written::<extract::ExtractSummary>("output-extract", "extract"),

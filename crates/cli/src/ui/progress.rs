@@ -112,6 +112,11 @@ impl ProgressMeter {
         terminal::print_message("", Color::None, &line);
     }
 
+    /// What was there already, in bytes.
+    pub(crate) fn skipped_bytes(&self) -> u64 {
+        self.counts.skipped()
+    }
+
     /// Removes the line and prints no summary; only how many more notes there were of a kind.
     pub(crate) fn clear(&self) {
         self.bar.finish_and_clear();

@@ -113,20 +113,3 @@ fn is_color_enabled() -> bool {
 fn is_terminal_able() -> bool {
     std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
-
-/// Where log messages are written: standard error, each cleaned.
-#[derive(Clone, Copy)]
-pub(super) struct LogWriter;
-
-impl Write for LogWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // A message comes whole, in one call.
-        let text = String::from_utf8_lossy(bytes);
-        write_to_stderr(clean_message(&text).as_bytes());
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}

@@ -8,6 +8,7 @@ mod collect;
 mod evidence;
 mod extract;
 mod fetch;
+mod habits;
 mod image;
 mod images;
 mod input;
