@@ -45,8 +45,10 @@ pub struct DiffItem {
 #[serde(rename_all = "camelCase")]
 pub struct DiffChange {
     /// The item of the first list.
+    #[serde(rename = "olderItem")]
     pub before: DiffItem,
     /// The item of the second list.
+    #[serde(rename = "newerItem")]
     pub after: DiffItem,
 }
 

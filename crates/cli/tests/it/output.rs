@@ -26,7 +26,10 @@ fn results_are_json_with_keys_that_stay() {
     assert_keys(&plan, "blobCount bundleBytes bytes missingBytes name presentBytes roots");
     assert_keys(&plan["roots"][0], "bytes kind missingBytes name ownBytes");
     let fetched = json(&["fetch"]);
-    assert_keys(&fetched, "fetchedBlobCount fetchedBytes presentBlobCount rootCount store");
+    assert_keys(
+        &fetched,
+        "fetchedBlobCount fetchedBytes presentBlobCount presentBytes rootCount store",
+    );
     let packed = json(&["pack", "-o", &folder]);
     assert_keys(&packed, "bundle bytes dryRun files manifest");
     assert_keys(&packed["files"][0], "bytes file outcome");
