@@ -57,10 +57,13 @@ pub struct DiffChange {
 #[serde(rename_all = "camelCase")]
 pub struct ContentDiff {
     /// Items of the second list alone, sorted by name.
+    #[serde(rename = "addedItems")]
     pub added: Vec<DiffItem>,
     /// Items of the first list alone, sorted by name.
+    #[serde(rename = "removedItems")]
     pub removed: Vec<DiffItem>,
     /// Items of both lists that differ, sorted by name.
+    #[serde(rename = "changedItems")]
     pub changed: Vec<DiffChange>,
     /// The number of items that are the same in both.
     #[serde(rename = "sameCount")]

@@ -7,8 +7,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 
 use super::{
-    audit, config, deploy, diff, doctor, evidence, extract, fetch, image, images, inspect, load, lock,
-    models, pack, plan, policy, relocate, resolve, serve, store, undeploy, verify, version,
+    audit, config, deploy, diff, doctor, evidence, extract, fetch, image, images, inspect, load,
+    lock, models, pack, plan, policy, relocate, resolve, serve, store, undeploy, verify, version,
     webhook,
 };
 use crate::context::CommandContext;

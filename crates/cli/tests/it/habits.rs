@@ -30,13 +30,13 @@ fn a_diff_of_locks_bundles_stores_and_receipts_says_what_a_bundle_would_add() {
         let diff = gantry.run(["diff", before, "new.lock", "--output", "json"]);
         let diff = diff.assert_success().parse_json();
         assert_eq!(find_schema_errors(&schema, &diff), [""; 0], "{diff:#}");
-        let added = diff["added"].as_array().unwrap();
+        let added = diff["addedItems"].as_array().unwrap();
         assert!(
             added.iter().any(|item| item["name"] == "docker.io/library/nginx:1.22"),
             "{diff:#}"
         );
         assert_eq!(
-            (&diff["removed"], &diff["changed"]),
+            (&diff["removedItems"], &diff["changedItems"]),
             (&serde_json::json!([]), &serde_json::json!([]))
         );
         assert!(diff["addedBytes"].as_u64().unwrap() > 1 << 20, "{diff:#}");
