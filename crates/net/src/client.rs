@@ -25,8 +25,8 @@ use crate::stall::UploadWatch;
 use crate::token_cache::{AccessRefusal, TokenCache};
 use crate::transports::{LoopbackScheme, Transports};
 use crate::{
-    BandwidthLimit, Credential, Credentials, Error, HttpRequest, HttpResponse, RepeatPolicy, RequestAttempt,
-    RequestBody, Result, RetryPolicy,
+    BandwidthLimit, Credential, Credentials, Error, HttpRequest, HttpResponse, RepeatPolicy,
+    RequestAttempt, RequestBody, Result, RetryPolicy,
 };
 
 /// A response that has begun and of which no byte arrives in this time is stalled: a firewall that forgot

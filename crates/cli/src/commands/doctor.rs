@@ -130,7 +130,9 @@ fn add_servers_of_input(
                 let host = repository.split('/').next().unwrap_or(repository);
                 servers.registries.insert(host.to_owned());
             }
-            ChartSource::Repository { url, .. } => servers.others.extend(split_server(url)),
+            ChartSource::Repository { url, .. } => {
+                servers.others.extend(split_server(&url.to_string()))
+            }
             ChartSource::Local(_) => {}
         }
     }
@@ -141,7 +143,7 @@ fn add_servers_of_input(
             }
             InputModel::Ollama { .. } => ("ollama", OLLAMA.to_owned()),
             InputModel::Url { url, .. } => {
-                servers.others.extend(split_server(url));
+                servers.others.extend(split_server(&url.to_string()));
                 continue;
             }
             InputModel::ImagePath { image, .. } => {
@@ -180,7 +182,8 @@ mod tests {
 
     #[test]
     fn of_an_address_only_the_server_is_asked_and_told() {
-        let split = |url| split_server(url).map(|(host, address)| format!("{host} {address}"));
+        let split =
+            |url: &str| split_server(url).map(|(host, address)| format!("{host} {address}"));
         assert_eq!(
             split("https://user:pw@charts.example:8443/stable?token=x").as_deref(),
             Some("charts.example:8443 https://charts.example:8443/")
