@@ -68,7 +68,16 @@ impl SetArguments {
 fn collect_assignments(expressions: &[String]) -> Result<Vec<SetAssignment>, String> {
     let mut all: Vec<SetAssignment> = Vec::new();
     for expression in expressions {
-        for next in parse_set_expression(expression)? {
+        let mut parsed = parse_set_expression(expression)?;
+        // helm gives an empty text at the very end of an expression another meaning than elsewhere:
+        // `a[0].b=` makes an empty list (pkg/strvals, `listItem`). It is no secret: helm reads it itself.
+        if let Some(last) = parsed.last_mut()
+            && expression.ends_with('=')
+            && last.value == SetValue::Text(String::new())
+        {
+            last.value = SetValue::Typed(String::new());
+        }
+        for next in parsed {
             all.retain(|earlier| !earlier.path.starts_with(&next.path));
             for earlier in &all {
                 let is_text = matches!(earlier.value, SetValue::Text(_));

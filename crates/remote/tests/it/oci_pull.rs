@@ -176,7 +176,8 @@ async fn an_unreachable_registry_is_named_with_the_reason() {
 
     let error = user.inspect(NGINX, "linux/amd64").await.unwrap_err();
 
-    assert!(error.is_input(), "{error}");
+    // Trying again may help, so it is no mistake in the input.
+    assert!(!error.is_input(), "{error}");
     let text = error.to_string();
     assert!(text.contains("nginx:1.22") && text.contains("127.0.0.1:1"), "{text}");
     assert!(text.contains("refused"), "{text}");
