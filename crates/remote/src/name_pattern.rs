@@ -5,9 +5,6 @@ use types::Reference;
 
 use crate::{Error, Result};
 
-/// What docker leaves out of a name.
-const DEFAULTS: [&str; 2] = ["docker.io/library/", "docker.io/"];
-
 /// A name, perhaps with `*`, `?` and `[…]`. `*` also matches `/`; the case of letters does not matter.
 #[derive(Debug, Clone)]
 pub struct NamePattern {
@@ -40,12 +37,12 @@ impl NamePattern {
         self.glob.is_match(text)
     }
 
-    /// Whether a root's name is matched, written in full, as docker shortens it, or without its tag and
-    /// digest.
+    /// Whether a root's name is matched, written in full or from any `/` on, with or without its tag and
+    /// digest: `docker.io/library/nginx:1.25`, `library/nginx`, `nginx`.
     pub fn matches(&self, name: &Reference) -> bool {
         [name.to_string(), name.name()].iter().any(|full| {
-            let short = DEFAULTS.iter().filter_map(|prefix| full.strip_prefix(prefix));
-            std::iter::once(full.as_str()).chain(short).any(|name| self.matches_text(name))
+            let ends = full.match_indices('/').map(|(at, _)| &full[at + 1..]);
+            std::iter::once(full.as_str()).chain(ends).any(|name| self.matches_text(name))
         })
     }
 }
@@ -56,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_image_is_matched_in_full_and_as_docker_shortens_it() {
+    fn an_image_is_matched_in_full_and_by_the_end_of_its_name() {
         let name = "docker.io/library/nginx:1.25".parse().unwrap();
         for text in
             ["nginx", "nginx:1.25", "NGINX*", "docker.io/*", "*/nginx:1.*", "library/nginx", "*"]

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use land::models::{ModelPushReport, PushMode};
-use land::selection::{NamePattern, SelectedSource};
+use land::selection::SelectedSource;
 use land::{LoadFailureKind, LoadOptions, LoadOutcome, LoadTarget};
 use net::Credentials;
+use remote::name_pattern::NamePattern;
 use remote::oci::{RegistrySink, SparsePolicy};
 use remote::site_registry::RegistryConnection;
 use serde::Serialize;
@@ -85,7 +86,7 @@ pub(crate) struct LoadArgs {
     limits: LimitArgs,
     /// Load only what has this name: an image, a chart, a model or a file, with or without its registry and
     /// tag; * stands for any text. May be given several times.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = NamePattern::parse)]
     only: Vec<NamePattern>,
 }
 
@@ -219,7 +220,8 @@ fn select_content(source: Arc<dyn Source>, only: &[NamePattern]) -> Result<Arc<d
     match SelectedSource::new(source, only)? {
         Ok(selected) => Ok(Arc::new(selected)),
         Err(unmatched) => {
-            let names: Vec<String> = unmatched.iter().map(ToString::to_string).collect();
+            let names: Vec<String> =
+                unmatched.iter().map(|name| name.as_str().to_owned()).collect();
             Err(CommandError::usage_error(format!(
                 "--only: the bundle or store has nothing named {}",
                 names.join(", ")
