@@ -184,7 +184,7 @@ impl CommandContext {
 
     /// The folder in which unfinished uploads are noted. `None` without a home folder: then an upload
     /// that is interrupted starts again.
-    pub(crate) fn uploads_path(&self) -> Option<PathBuf> {
+    pub(crate) fn uploads_path() -> Option<PathBuf> {
         let folders = etcetera::choose_base_strategy().ok()?;
         let state = folders.state_dir().unwrap_or_else(|| folders.data_dir());
         Some(state.join("gantry").join("uploads"))

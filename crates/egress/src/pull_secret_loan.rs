@@ -68,7 +68,7 @@ impl PullSecretLoan<'_> {
                 explain_pod(pod).is_some_and(|it| matches!(it.cause, NotReadyCause::Pull(_)))
             };
             // The kubelet tries again after 10 s, and reads the secret anew.
-            if !is_lent && awaited.iter().any(|pod| is_refused(pod)) {
+            if !is_lent && awaited.iter().any(is_refused) {
                 self.create_copy(cluster).await?;
                 is_lent = true;
             }

@@ -256,7 +256,7 @@ impl ConfinedFolder {
 
 /// Whether an error of a [`ConfinedFolder`] says that a symbolic link was not followed.
 pub fn is_refused_link(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<RefusedLink>())
+    error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<RefusedLink>)
 }
 
 /// A symbolic link where Gantry follows none.

@@ -173,7 +173,8 @@ mod tests {
         assert_eq!(clean_message("one\ntwo"), "one\ntwo");
         assert_eq!(clean_message("one\n"), "one\n");
         assert_eq!(clean_message(""), "");
-        let long: String = (1..=1000).map(|line| format!("line {line}\n")).collect();
+        let lines: Vec<String> = (1..=1000).map(|line| format!("line {line}")).collect();
+        let long = lines.join("\n") + "\n";
         let shown = clean_message(&long);
         assert_eq!(shown.lines().count(), MOST_LINES + 1);
         assert!(shown.starts_with("line 1\n") && shown.ends_with("line 1000\n"), "{shown}");

@@ -131,7 +131,7 @@ fn add_servers_of_input(
                 servers.registries.insert(host.to_owned());
             }
             ChartSource::Repository { url, .. } => {
-                servers.others.extend(split_server(&url.to_string()))
+                servers.others.extend(split_server(&url.to_string()));
             }
             ChartSource::Local(_) => {}
         }

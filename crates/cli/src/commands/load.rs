@@ -290,7 +290,7 @@ fn load_into_registry(
     };
     let mut push =
         RegistrySink::new(&opened.client, &opened.mirrors, prefix, targets.clone(), policy);
-    if let Some(folder) = context.uploads_path() {
+    if let Some(folder) = CommandContext::uploads_path() {
         push = push.keep_uploads_in(folder);
     }
     if args.dry_run {
@@ -515,11 +515,11 @@ fn describe_root(
 }
 
 fn format_summary(summary: &LoadSummary) -> String {
-    let models: String = summary
-        .models
-        .iter()
-        .map(|pushed| format!("\n{}", model_targets::format_push_with_target(pushed)))
-        .collect();
+    let mut models = String::new();
+    for pushed in &summary.models {
+        models.push('\n');
+        models.push_str(&model_targets::format_push_with_target(pushed));
+    }
     if let Some(missing) = summary.missing_bytes {
         return format!("{}{models}", format_preview(summary, missing));
     }

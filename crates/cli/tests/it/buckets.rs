@@ -229,7 +229,8 @@ fn what_is_wrong_is_told_with_the_next_step_before_anything_is_written() {
 }
 
 #[test]
-fn all_targets_of_a_site_get_their_models_and_one_that_does_not_exist_is_found_before_any_is_written() {
+fn all_targets_of_a_site_get_their_models_and_one_that_does_not_exist_is_found_before_any_is_written()
+ {
     let (s3, home) = (S3Server::start(), tempfile::tempdir().unwrap());
     let registry = testkit::TestRegistry::start();
     let gantry = with_model(home.path(), &s3.url(), &small_model(home.path(), "1"));

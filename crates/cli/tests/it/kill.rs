@@ -1,6 +1,6 @@
 //! Killed commands: whenever one is killed, the next run continues from what is there, and nothing is
 //! lost. `make test-hard` kills far more often (`GANTRY_TEST_KILLS`).
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -54,7 +54,7 @@ fn a_killed_pack_keeps_its_finished_files_and_ends_with_the_same_bundle() {
 
     for kill in 0..count_kills(OTHER_KILLS) {
         let mut running = gantry.start(&arguments);
-        let instant = takes.mul_f64((random.hash_one(kill) % 1000) as f64 / 1000.0);
+        let instant = takes * u32::try_from(random.hash_one(kill) % 1000).unwrap() / 1000;
         let started = Instant::now();
         while running.is_running() && started.elapsed() < instant {
             std::thread::sleep(Duration::from_millis(1));

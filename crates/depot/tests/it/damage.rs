@@ -1,5 +1,5 @@
 //! Damaged content: whatever happened to a medium, no client completes a response with wrong bytes.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};

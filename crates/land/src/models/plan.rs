@@ -383,7 +383,7 @@ pub(super) fn layout_name(layout: ModelLayout) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
     use serde_json::json;
 
     use super::super::test_source::{COMMIT, MemorySource};

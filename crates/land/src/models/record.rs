@@ -374,7 +374,7 @@ mod tests {
         let old = root.path().join(old_record_path(&mine.name));
         fs::create_dir_all(old.parent().unwrap()).unwrap();
         fs::write(&old, serde_json::to_vec(&mine).unwrap()).unwrap();
-        assert_eq!(ModelRecord::read_all(root.path()).unwrap(), [mine.clone()]);
+        assert_eq!(ModelRecord::read_all(root.path()).unwrap(), std::slice::from_ref(&mine));
 
         theirs.write_superseding(root.path()).unwrap();
         assert!(old.exists(), "it is another model's");

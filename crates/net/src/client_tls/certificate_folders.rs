@@ -157,7 +157,8 @@ mod tests {
         let client =
             ClientCertificate { certificate: own.join("client.cert"), key: own.join("client.key") };
         assert_eq!(found.client, Some(client));
-        let of_containerd = HostCertificates::read(&[containerd.clone()], &names).unwrap();
+        let of_containerd =
+            HostCertificates::read(std::slice::from_ref(&containerd), &names).unwrap();
         assert_eq!(of_containerd.client.unwrap().key, below("x.key"));
 
         let none = HostCertificates::read(&[docker], &["reg.corp:443".to_owned()]).unwrap();

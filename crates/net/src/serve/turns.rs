@@ -48,12 +48,12 @@ async fn take_turn(
 ) -> Option<RequestTurn> {
     let of_client = connection.map(|connection| Arc::clone(&connection.client_turns));
     let take = async {
-        let _of_client = match of_client {
+        let client_permit = match of_client {
             Some(turns) => Some(take_permit(table, turns).await?),
             None => None,
         };
-        let _of_all = take_permit(table, Arc::clone(&table.turns)).await?;
-        Some(RequestTurn { _of_client, _of_all })
+        let permit = take_permit(table, Arc::clone(&table.turns)).await?;
+        Some(RequestTurn { _of_client: client_permit, _of_all: permit })
     };
     tokio::time::timeout(table.limits().turn, take).await.ok().flatten()
 }

@@ -1,6 +1,6 @@
 //! Clients that do nothing, or not enough: every phase of a connection has an end, and others are served
 //! meanwhile.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -134,7 +134,7 @@ impl LinkedFolder {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
     use std::os::unix::fs::symlink;
 
     use super::*;

@@ -42,7 +42,7 @@ async fn an_index_in_an_index_is_followed_and_its_platforms_are_chosen_like_othe
     foreign["platform"] = json!({"os": "linux", "architecture": "s390x"});
     author.document(&index(&[named.clone(), foreign]), Some("named")).await;
     let deep = author.document(&index(std::slice::from_ref(&inner)), None).await;
-    author.document(&index(&[deep.clone()]), Some("deep")).await;
+    author.document(&index(std::slice::from_ref(&deep)), Some("deep")).await;
 
     let amd64_alone = vec![digest_of(&amd64)];
     for (tag, manifests, indexes) in [

@@ -352,6 +352,7 @@ mod tests {
 
     #[test]
     fn a_pin_is_held_where_a_receipt_or_the_whole_content_says_so() {
+        use PinState::{Absent, Held, Unknown};
         let locks = [lock_with("ghcr.io/org/app:1", 1)];
         let site = registry("site:5000");
         let states = |receipts: &[Receipt]| {
@@ -361,7 +362,6 @@ mod tests {
                 |n| content.pin_state(&reference(&format!("site:5000/org/app@{}", digest(n))));
             ([1, 2, 6].map(state), content.unconfirmed_roots().count())
         };
-        use PinState::{Absent, Held, Unknown};
         // What is not locked is nothing that could be held.
         assert_eq!(states(&[]), ([Unknown, Held, Held], 1));
         assert_eq!(states(&[receipt("site:5000", 1, None)]), ([Held, Held, Held], 0));

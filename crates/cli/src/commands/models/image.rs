@@ -72,7 +72,7 @@ fn upload_image(
     let targets = [(name.clone(), name.clone())];
     let mut push =
         RegistrySink::new(&opened.client, &opened.mirrors, &prefix, targets, SparsePolicy::Keep);
-    if let Some(folder) = context.uploads_path() {
+    if let Some(folder) = CommandContext::uploads_path() {
         push = push.keep_uploads_in(folder);
     }
     let root = packed.root().clone();
