@@ -25,9 +25,9 @@ struct Ground {
     here: TestCluster,
     space: TestNamespace,
     gantry: Gantry,
-    _registry: TestRegistry,
+    registry: TestRegistry,
     _trust: RegistryTrust,
-    _home: tempfile::TempDir,
+    home: tempfile::TempDir,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -61,7 +61,7 @@ impl Ground {
         own.run(["load", own.store().to_str().unwrap(), "--to", host, "--plain-http"])
             .assert_success();
         let space = here.create_namespace(story);
-        Self { here, space, gantry, _registry: registry, _trust: trust, _home: home, _turn: turn }
+        Self { here, space, gantry, registry, _trust: trust, home, _turn: turn }
     }
 
     fn name(&self) -> &str {
@@ -213,8 +213,8 @@ async fn the_pull_secret_is_lent_for_the_pull_alone_and_with_one_login_only() {
     let registry = TestRegistry::builder().login(TestLogin::new("ada", "engine"));
     let ground = Ground::with_registry("audit-secret", registry, ", pullSecret: site");
     let client = ground.here.connect().await;
-    let host = ground._registry.host().to_owned();
-    let config = std::fs::read(ground._home.path().join("docker/config.json")).unwrap();
+    let host = ground.registry.host().to_owned();
+    let config = std::fs::read(ground.home.path().join("docker/config.json")).unwrap();
     let mut config: Value = cluster::objects::serde_json::from_slice(&config).unwrap();
     config["auths"]["registry.other.example"] = json!({"auth": "YTpi"});
     let mut secret = Secret {

@@ -199,6 +199,7 @@ seen: [{by: gantry.yaml}]\n";
 
 #[tokio::test]
 async fn the_webhook_s_account_may_change_nothing_in_its_configuration_but_the_authority() {
+    type Change = fn(&mut MutatingWebhookConfiguration);
     let here = testkit::TestCluster::from_environment();
     let cluster = here.connect().await;
     let own = here.create_namespace("hook-rights");
@@ -222,7 +223,6 @@ async fn the_webhook_s_account_may_change_nothing_in_its_configuration_but_the_a
     let read = async || -> MutatingWebhookConfiguration {
         account.get_object(ObjectScope::Cluster, &name).await.unwrap().unwrap()
     };
-    type Change = fn(&mut MutatingWebhookConfiguration);
     let renew: Change = |configuration| {
         for webhook in configuration.webhooks.iter_mut().flatten() {
             let bundle = b"-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n";
