@@ -10,15 +10,13 @@ use types::ByteSize;
 
 use crate::error::{CommandError, Result};
 
-/// What each file in a format with comments has in its first or last lines, without regard to case and
-/// without backquotes.
-const MARKS: [&str; 6] = [
-    "written by gantry",
+/// What files without the line "Written … by gantry …" have in their first or last lines, without
+/// regard to case and without backquotes.
+const MARKS: [&str; 4] = [
     // The first lines of an overlay, of patches, of the reports in Markdown, and of JUnit's XML.
     "# points the images of the chart at ",
     "# changes that no value of the chart can make",
     "verdict: **",
-    "# audit",
     "<testsuites name=\"gantry check\"",
 ];
 /// Keys of the JSON documents that Gantry writes into files: a receipt, the reports of `relocate`,
@@ -124,7 +122,9 @@ fn is_own_file(path: &Path) -> bool {
     let near_ends = lines.iter().take(5).chain(lines.iter().rev().take(20));
     near_ends.into_iter().any(|line| {
         let line = line.to_lowercase().replace('`', "");
-        MARKS.iter().any(|mark| line.contains(mark))
+        // Reports have the time in between.
+        let is_signed = line.contains("written ") && line.contains("by gantry");
+        is_signed || MARKS.iter().any(|mark| line.contains(mark))
     })
 }
 
@@ -147,6 +147,7 @@ mod tests {
             "# Written by `gantry policy images`: only locked images\nkind: X\n",
             "# Points the images of the chart at registry.internal.\nimage: {}\n",
             "# web 1.0.0 to registry.internal\n\nVerdict: **proven**\n\n| image | at the site |\n",
+            "# Egress audit\n\nWritten 2026-11-30T12:53:30Z by gantry 0.1.0.\n",
             "<!doctype html>\n<p>all</p>\n<footer>Written by gantry 0.1.0.</footer>\n</html>\n",
             r#"{"version": 1, "target": "x", "roots": [], "blobs": []}"#,
             "error: an image still points outside\n",

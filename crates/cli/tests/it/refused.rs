@@ -240,6 +240,27 @@ fn a_full_disk_leaves_the_older_overlay_and_nothing_half_written() {
     assert!(fs::read_to_string(&overlay).unwrap().contains("registry.internal:5000/ai"));
 }
 
+#[test]
+fn what_gantry_wrote_is_written_again_without_force() {
+    let home = tempfile::tempdir().unwrap();
+    let gantry = ready(home.path());
+    let moved = |more| [&RELOCATE[..], more].concat();
+    let audit = ["audit", "--site", "site.yaml", "--chart", "shop", "--no-live", "--report", "out"];
+    let policy = ["policy", "egress", "--site", "site.yaml", "-n", "shop", "shop", "-o", "e.yaml"];
+
+    for run in [
+        moved(&["--report", "r.md", "--mirrors", "nodes"]),
+        moved(&["--report", "r.html"]),
+        moved(&["--report", "r.json"]),
+        audit.to_vec(),
+        policy.to_vec(),
+    ] {
+        for _ in 0..2 {
+            gantry.run(&run).assert_success();
+        }
+    }
+}
+
 /// A user with the shop's chart, a site and an older overlay.
 fn ready(home: &Path) -> Gantry {
     let gantry = alone(home);
