@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::json::{MAX_JSON_NODES, parse_json};
 use crate::{Digest, Error, Manifest, Result, annotation};
@@ -42,14 +42,33 @@ pub fn is_rewritten_from(index: &Manifest, from: &Digest, carried: &BTreeSet<Dig
         && compare_with_carried(index, carried) == IndexCoverage::Complete
 }
 
-/// Rewrites an index: removes the manifests that are not carried, and notes the original digest in
-/// an annotation. Works on the JSON itself, so that fields which Gantry does not know stay. `name`
-/// is what errors call the index.
+/// What happens to a manifest that an index lists, when the index is rewritten.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IndexEntryChange {
+    /// It stays.
+    Keep,
+    /// It is not carried, or the registry does not take it: it is removed.
+    Remove,
+    /// It is an index that the registry refuses, with these bytes: what it lists takes its place.
+    Flatten(Vec<u8>),
+}
+
+/// Indexes in indexes are followed this deep, as when they are locked.
+const MAX_DEPTH: usize = 8;
+
+/// Rewrites an index: removes the manifests that are not carried, puts what a refused inner index lists
+/// in its place, and notes the original digest in an annotation. Works on the JSON itself, so that
+/// fields which Gantry does not know stay. `name` is what errors call the index.
+///
+/// ```text
+/// index A: [B amd64, index C: [D arm64, E s390x]]       E is not carried
+///   ──▶ A': [B amd64, D arm64], written from A
+/// ```
 pub fn rewrite_index(
     name: &str,
     bytes: &[u8],
     from: &Digest,
-    is_missing: impl Fn(&Digest) -> bool,
+    change_of: impl Fn(&Digest) -> IndexEntryChange,
 ) -> Result<Vec<u8>> {
     let error = |cause: serde_json::Error| Error::Document {
         document: name.to_owned(),
@@ -57,12 +76,11 @@ pub fn rewrite_index(
         column: 0,
         message: cause.into(),
     };
-    let mut index: serde_json::Value = parse_json(name, "an image index", bytes, MAX_JSON_NODES)?;
+    let mut index: Value = parse_json(name, "an image index", bytes, MAX_JSON_NODES)?;
     if let Some(manifests) = index.get_mut("manifests").and_then(|value| value.as_array_mut()) {
-        manifests.retain(|manifest| {
-            let digest = manifest.get("digest").and_then(|value| value.as_str());
-            digest.and_then(|text| text.parse().ok()).is_none_or(|digest| !is_missing(&digest))
-        });
+        let mut changed = Vec::new();
+        change_entries(name, std::mem::take(manifests), &change_of, 0, &mut changed)?;
+        *manifests = changed;
     }
     if let Some(index) = index.as_object_mut() {
         let annotations = index.entry("annotations").or_insert_with(|| json!({}));
@@ -73,6 +91,35 @@ pub fn rewrite_index(
         annotations[annotation::WRITTEN_FROM] = json!(from);
     }
     serde_json::to_vec(&index).map_err(error)
+}
+
+fn change_entries(
+    name: &str,
+    entries: Vec<Value>,
+    change_of: &impl Fn(&Digest) -> IndexEntryChange,
+    depth: usize,
+    changed: &mut Vec<Value>,
+) -> Result<()> {
+    for entry in entries {
+        let digest = entry.get("digest").and_then(Value::as_str).and_then(|text| text.parse().ok());
+        match digest.map_or(IndexEntryChange::Keep, |digest| change_of(&digest)) {
+            IndexEntryChange::Keep => changed.push(entry),
+            IndexEntryChange::Remove => {}
+            IndexEntryChange::Flatten(_) if depth == MAX_DEPTH => changed.push(entry),
+            IndexEntryChange::Flatten(bytes) => {
+                let mut inner: Value = parse_json(name, "an image index", &bytes, MAX_JSON_NODES)?;
+                let listed = inner.get_mut("manifests").and_then(Value::as_array_mut);
+                let listed = listed.map(std::mem::take).unwrap_or_default();
+                change_entries(name, listed, change_of, depth + 1, changed)?;
+            }
+        }
+    }
+    // The inner index may list what the outer one lists, too.
+    let mut seen = BTreeSet::new();
+    changed.retain(|entry| {
+        entry.get("digest").and_then(Value::as_str).is_none_or(|text| seen.insert(text.to_owned()))
+    });
+    Ok(())
 }
 
 #[cfg(test)]
@@ -98,7 +145,11 @@ mod tests {
     fn what_was_rewritten_is_recognised_and_keeps_unknown_fields() {
         let bytes = index_of(&[1, 2, 3], &serde_json::Value::Null);
 
-        let rewritten = rewrite_index("i", &bytes, &digest(9), |one| *one == digest(3)).unwrap();
+        let change_of = |listed: &Digest| match *listed == digest(3) {
+            true => IndexEntryChange::Remove,
+            false => IndexEntryChange::Keep,
+        };
+        let rewritten = rewrite_index("i", &bytes, &digest(9), change_of).unwrap();
 
         let text = String::from_utf8(rewritten.clone()).unwrap();
         assert!(text.contains("\"x\":1") && text.contains("\"unknown\":true"), "{text}");
@@ -107,6 +158,26 @@ mod tests {
         assert!(is_rewritten_from(&index, &digest(9), &carried(&[1, 2])));
         assert!(!is_rewritten_from(&index, &digest(8), &carried(&[1, 2])));
         assert!(!is_rewritten_from(&index, &digest(9), &carried(&[1, 2, 3])));
+    }
+
+    #[test]
+    fn what_a_refused_inner_index_lists_takes_its_place() {
+        let outer = index_of(&[1, 7], &json!({}));
+        let change_of = |listed: &Digest| match listed {
+            seven if *seven == digest(7) => {
+                IndexEntryChange::Flatten(index_of(&[1, 2, 3, 8], &json!({})))
+            }
+            // An index that lists itself ends somewhere.
+            eight if *eight == digest(8) => IndexEntryChange::Flatten(index_of(&[8], &json!({}))),
+            three if *three == digest(3) => IndexEntryChange::Remove,
+            _ => IndexEntryChange::Keep,
+        };
+
+        let rewritten = rewrite_index("i", &outer, &digest(9), change_of).unwrap();
+
+        let index = Manifest::parse("i", &rewritten).unwrap();
+        let listed: Vec<Digest> = index.manifests.iter().map(|child| child.digest).collect();
+        assert_eq!(listed, [digest(1), digest(2), digest(8)]);
     }
 
     #[test]

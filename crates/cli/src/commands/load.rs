@@ -351,7 +351,10 @@ fn print_push_warnings(context: &CommandContext, prefix: &RegistryPrefix, push: 
     let left_names: HashSet<&Reference> = left_out.iter().map(|left| &left.name).collect();
     let (mut without_attestations, mut sparse) = (Vec::new(), Vec::new());
     for one in push.rewritten_indexes() {
-        let item = format!("{}: its digest is now {} (was {})", one.name, one.to, one.from);
+        let mut item = format!("{}: its digest is now {} (was {})", one.name, one.to, one.from);
+        if one.flattened {
+            item.push_str("; it lists the manifests of its nested indexes itself");
+        }
         match left_names.contains(&one.name) {
             true => without_attestations.push(item),
             false => sparse.push(item),

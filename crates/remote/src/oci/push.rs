@@ -11,7 +11,8 @@ use net::{Client, HttpResponse, Mirrors, RepeatPolicy, RequestBody};
 use store::{PutResult, RootClosure, Sink, Source, TransferCallback};
 use types::naming::RegistryPrefix;
 use types::{
-    Descriptor, Digest, Index, Manifest, Reference, Root, RootKind, media_type, rewritten_index,
+    Descriptor, Digest, Index, Manifest, Reference, Root, RootKind, media_type,
+    rewritten_index::{self, IndexEntryChange},
 };
 
 use super::push_state::{LeftOutManifest, PushState, RewrittenIndex};
@@ -167,11 +168,13 @@ impl RegistrySink {
         let media_type = &root.descriptor.media_type;
         let sparse = self.lock_state().sparse.get(&root.name).cloned().unwrap_or_default();
         let refused = self.lock_state().refused.get(&root.name).cloned().unwrap_or_default();
+        let flattened = self.lock_state().flattened.get(&root.name).cloned().unwrap_or_default();
         let version = target.tag().map_or_else(|| target.digest_or_tag(), str::to_owned);
         let repository = target.repository();
         // An index whose attestation was refused is not complete at any registry that looks.
-        let is_kept =
-            refused.is_empty() && (sparse.is_empty() || self.policy != SparsePolicy::Rewrite);
+        let is_kept = refused.is_empty()
+            && flattened.is_empty()
+            && (sparse.is_empty() || self.policy != SparsePolicy::Rewrite);
         if is_kept {
             let response =
                 self.send_manifest(repository, &version, media_type, bytes.clone()).await?;
@@ -179,10 +182,7 @@ impl RegistrySink {
                 return response.require_success().await.map_err(Error::from_net(what()));
             }
             let refused = response.into_error().await;
-            // `MANIFEST_BLOB_UNKNOWN` in most registries, `MANIFEST_INVALID` in some.
-            let is_sparse = matches!(&refused, net::Error::Status { status: 400 | 404, message, .. }
-                if message.contains("UNKNOWN") || message.contains("INVALID"));
-            if !is_sparse {
+            if !is_refused_as_sparse(&refused) {
                 return Err(Error::Net { what: what(), cause: refused });
             }
             if self.policy == SparsePolicy::Keep {
@@ -193,16 +193,21 @@ impl RegistrySink {
             }
         }
         let from = &root.descriptor.digest;
-        let bytes = rewritten_index::rewrite_index(&what(), &bytes, from, |digest| {
-            sparse.contains(digest) || refused.contains(digest)
-        })?;
+        let change_of = |digest: &Digest| match flattened.get(digest) {
+            Some(inner) => IndexEntryChange::Flatten(inner.clone()),
+            None if sparse.contains(digest) || refused.contains(digest) => IndexEntryChange::Remove,
+            None => IndexEntryChange::Keep,
+        };
+        let bytes = rewritten_index::rewrite_index(&what(), &bytes, from, change_of)?;
         let to = store::hash::sha256(&bytes);
         // Without a tag the name is the old digest, which the rewritten bytes do not have.
         let version = target.tag().map_or_else(|| to.to_string(), str::to_owned);
         let response = self.send_manifest(repository, &version, media_type, bytes).await?;
         let response = response.require_success().await.map_err(Error::from_net(what()))?;
         let from = root.descriptor.digest;
-        self.lock_state().rewritten.push(RewrittenIndex { name: root.name.clone(), from, to });
+        let flattened = !flattened.is_empty();
+        let rewritten = RewrittenIndex { name: root.name.clone(), from, to, flattened };
+        self.lock_state().rewritten.push(rewritten);
         Ok(response)
     }
 
@@ -251,13 +256,26 @@ impl RegistrySink {
         }
         let Some(found) = self.registry.find_manifest(name).await? else { return Ok(false) };
         let from = root.descriptor.digest;
-        let carried: BTreeSet<Digest> =
-            needs.manifests.iter().map(|d| d.digest).filter(|digest| *digest != from).collect();
-        if !rewritten_index::is_rewritten_from(&found.manifest, &from, &carried) {
+        let carried = |is_listed: &dyn Fn(&Descriptor) -> bool| -> BTreeSet<Digest> {
+            let manifests = needs.manifests.iter().filter(|manifest| is_listed(manifest));
+            manifests.map(|manifest| manifest.digest).filter(|digest| *digest != from).collect()
+        };
+        let is_written_with = |carried: &BTreeSet<Digest>| {
+            rewritten_index::is_rewritten_from(&found.manifest, &from, carried)
+        };
+        // A flattened index lists the manifests of nested indexes, and not these themselves.
+        let flattened =
+            is_written_with(&carried(&|manifest| !media_type::is_index(&manifest.media_type)))
+                && needs
+                    .manifests
+                    .iter()
+                    .any(|it| it.digest != from && media_type::is_index(&it.media_type));
+        if !flattened && !is_written_with(&carried(&|_| true)) {
             return Ok(false);
         }
         let to = found.descriptor.digest;
-        self.lock_state().rewritten.push(RewrittenIndex { name: root.name.clone(), from, to });
+        let rewritten = RewrittenIndex { name: root.name.clone(), from, to, flattened };
+        self.lock_state().rewritten.push(rewritten);
         Ok(true)
     }
 
@@ -302,6 +320,13 @@ impl RegistrySink {
             self.send_manifest(target.repository(), &version, media_type::OCI_INDEX, bytes).await?;
         response.require_success().await.map(|_| ()).map_err(Error::from_net(what))
     }
+}
+
+/// Whether a registry refuses an index since it does not have all that the index lists:
+/// `MANIFEST_BLOB_UNKNOWN` in most registries, `MANIFEST_INVALID` in some.
+fn is_refused_as_sparse(cause: &net::Error) -> bool {
+    matches!(cause, net::Error::Status { status: 400 | 404, message, .. }
+        if message.contains("UNKNOWN") || message.contains("INVALID"))
 }
 
 /// Whether a registry refuses a manifest for what it is: some take no attestations, no SBOMs, or no
@@ -357,6 +382,8 @@ impl Sink for RegistrySink {
     ) -> Result<PutResult> {
         let repository = self.target_of(root)?.repository();
         let version = manifest.digest.to_string();
+        // The bytes of an index are needed again where the registry refuses it.
+        let inner = media_type::is_index(&manifest.media_type).then(|| bytes.clone());
         let response =
             self.send_manifest(repository, &version, &manifest.media_type, bytes).await?;
         let what = format!("pushing {}/{repository}@{version}", self.registry.host());
@@ -370,6 +397,16 @@ impl Sink for RegistrySink {
                 let mut state = self.lock_state();
                 state.refused.entry(root.name.clone()).or_default().insert(manifest.digest);
                 state.leave_out(root, manifest.digest, &cause);
+                Ok(PutResult::Present)
+            }
+            Err(cause) if self.policy != SparsePolicy::Keep && is_refused_as_sparse(&cause) => {
+                let Some(inner) = inner else { return Err(Error::Net { what, cause }) };
+                let mut state = self.lock_state();
+                state
+                    .flattened
+                    .entry(root.name.clone())
+                    .or_default()
+                    .insert(manifest.digest, inner);
                 Ok(PutResult::Present)
             }
             Err(cause) => Err(Error::Net { what, cause }),

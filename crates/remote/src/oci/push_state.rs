@@ -13,6 +13,8 @@ pub struct RewrittenIndex {
     pub from: Digest,
     /// Its digest in the registry.
     pub to: Digest,
+    /// Whether it lists the manifests of nested indexes itself, since the registry refuses those.
+    pub flattened: bool,
 }
 
 /// A manifest that the registry does not take: an attestation in an index, or what is attached to an
@@ -38,6 +40,8 @@ pub(super) struct PushState {
     pub(super) sparse: HashMap<Reference, HashSet<Digest>>,
     /// For each root the manifests of its index that the registry does not take.
     pub(super) refused: HashMap<Reference, HashSet<Digest>>,
+    /// For each root the indexes within its index that the registry refuses, with their bytes.
+    pub(super) flattened: HashMap<Reference, HashMap<Digest, Vec<u8>>>,
     pub(super) rewritten: Vec<RewrittenIndex>,
     pub(super) left_out: Vec<LeftOutManifest>,
 }

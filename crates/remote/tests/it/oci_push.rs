@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use crate::registry::{self, Author, User, servers};
+use crate::registry::{self, Author, User, digest_of, index, servers};
 use gantry_remote::Error;
 use gantry_remote::oci::SparsePolicy;
 use store::{PutResult, Sink as _};
@@ -91,6 +91,37 @@ async fn an_index_that_docker_registry_refuses_is_written_again_and_known_the_ne
     let manifest = types::Manifest::parse("index", &bytes).unwrap();
     assert_eq!(manifest.annotations[annotation::WRITTEN_FROM], from.to_string());
     assert_eq!(manifest.manifests.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nested_index_that_docker_registry_refuses_gives_its_manifests_to_the_outer_one() {
+    let upstream = TestRegistry::start();
+    let author = Author::at(upstream.host(), "app");
+    let amd64 = author.image("amd64", b"amd64", None).await;
+    let arm64 = author.image("arm64", b"arm64", None).await;
+    let inner = author.document(&index(&[amd64.clone(), arm64]), None).await;
+    author.document(&index(std::slice::from_ref(&inner)), Some("1")).await;
+    let user = User::of("http://127.0.0.1:1");
+    let name = format!("{}/app:1", upstream.host());
+    user.pull(&[&name], "linux/amd64").await;
+    let site = TestRegistry::start();
+
+    let refused = user.load(&user.push(site.host(), SparsePolicy::Keep)).await.unwrap_err();
+    let push = user.push(site.host(), SparsePolicy::Auto);
+    user.load(&push).await.unwrap();
+    let again = user.push(site.host(), SparsePolicy::Auto);
+    let puts = user.load(&again).await.unwrap();
+
+    assert!(refused.to_string().contains("404") || refused.to_string().contains("UNKNOWN"));
+    let rewritten = push.rewritten_indexes();
+    assert!(rewritten[0].flattened);
+    assert_eq!(again.rewritten_indexes(), rewritten);
+    assert!(puts.values().all(Vec::is_empty), "{puts:?}");
+    let other = User::of("http://127.0.0.1:1");
+    let lock = other.pull(&[&format!("{}/ai/app:1", site.host())], "linux/amd64").await;
+    other.assert_whole();
+    assert_eq!(lock.images[0].digest, rewritten[0].to);
+    assert_eq!(lock.images[0].manifests[0].digest, digest_of(&amd64));
 }
 
 #[tokio::test(flavor = "multi_thread")]
