@@ -53,9 +53,6 @@ pub enum IndexEntryChange {
     Flatten(Vec<u8>),
 }
 
-/// Indexes in indexes are followed this deep, as when they are locked.
-const MAX_DEPTH: usize = 8;
-
 /// Rewrites an index: removes the manifests that are not carried, puts what a refused inner index lists
 /// in its place, and notes the original digest in an annotation. Works on the JSON itself, so that
 /// fields which Gantry does not know stay. `name` is what errors call the index.
@@ -79,7 +76,9 @@ pub fn rewrite_index(
     let mut index: Value = parse_json(name, "an image index", bytes, MAX_JSON_NODES)?;
     if let Some(manifests) = index.get_mut("manifests").and_then(|value| value.as_array_mut()) {
         let mut changed = Vec::new();
-        change_entries(name, std::mem::take(manifests), &change_of, 0, &mut changed)?;
+        let mut flattened = BTreeSet::new();
+        let listed = std::mem::take(manifests);
+        change_entries(name, listed, &change_of, &mut flattened, &mut changed)?;
         *manifests = changed;
     }
     if let Some(index) = index.as_object_mut() {
@@ -97,28 +96,28 @@ fn change_entries(
     name: &str,
     entries: Vec<Value>,
     change_of: &impl Fn(&Digest) -> IndexEntryChange,
-    depth: usize,
+    flattened: &mut BTreeSet<Digest>,
     changed: &mut Vec<Value>,
 ) -> Result<()> {
     for entry in entries {
         let digest = entry.get("digest").and_then(Value::as_str).and_then(|text| text.parse().ok());
-        match digest.map_or(IndexEntryChange::Keep, |digest| change_of(&digest)) {
+        let Some(digest) = digest else {
+            changed.push(entry);
+            continue;
+        };
+        match change_of(&digest) {
             IndexEntryChange::Keep => changed.push(entry),
             IndexEntryChange::Remove => {}
-            IndexEntryChange::Flatten(_) if depth == MAX_DEPTH => changed.push(entry),
+            // Each inner index once: nested ones that list each other many times would grow without end.
+            IndexEntryChange::Flatten(_) if !flattened.insert(digest) => {}
             IndexEntryChange::Flatten(bytes) => {
                 let mut inner: Value = parse_json(name, "an image index", &bytes, MAX_JSON_NODES)?;
                 let listed = inner.get_mut("manifests").and_then(Value::as_array_mut);
                 let listed = listed.map(std::mem::take).unwrap_or_default();
-                change_entries(name, listed, change_of, depth + 1, changed)?;
+                change_entries(name, listed, change_of, flattened, changed)?;
             }
         }
     }
-    // The inner index may list what the outer one lists, too.
-    let mut seen = BTreeSet::new();
-    changed.retain(|entry| {
-        entry.get("digest").and_then(Value::as_str).is_none_or(|text| seen.insert(text.to_owned()))
-    });
     Ok(())
 }
 
@@ -162,13 +161,16 @@ mod tests {
 
     #[test]
     fn what_a_refused_inner_index_lists_takes_its_place() {
-        let outer = index_of(&[1, 7], &json!({}));
+        // One manifest for two platforms is listed twice, and stays so.
+        let outer = index_of(&[1, 1, 7, 7], &json!({}));
         let change_of = |listed: &Digest| match listed {
             seven if *seven == digest(7) => {
-                IndexEntryChange::Flatten(index_of(&[1, 2, 3, 8], &json!({})))
+                IndexEntryChange::Flatten(index_of(&[2, 3, 8, 8], &json!({})))
             }
-            // An index that lists itself ends somewhere.
-            eight if *eight == digest(8) => IndexEntryChange::Flatten(index_of(&[8], &json!({}))),
+            // An index that lists another one again and again is flattened once.
+            eight if *eight == digest(8) => {
+                IndexEntryChange::Flatten(index_of(&[8, 4], &json!({})))
+            }
             three if *three == digest(3) => IndexEntryChange::Remove,
             _ => IndexEntryChange::Keep,
         };
@@ -177,7 +179,7 @@ mod tests {
 
         let index = Manifest::parse("i", &rewritten).unwrap();
         let listed: Vec<Digest> = index.manifests.iter().map(|child| child.digest).collect();
-        assert_eq!(listed, [digest(1), digest(2), digest(8)]);
+        assert_eq!(listed, [1, 1, 2, 4].map(digest));
     }
 
     #[test]

@@ -65,16 +65,27 @@ async fn fetch_chart_blob(
     blob: &Descriptor,
     store: &Store,
 ) -> Result<Vec<u8>> {
-    let what = format!("chart {reference}");
-    if blob.size > MAX_ARCHIVE {
-        return Err(Error::TooLarge { what, size: blob.size, most: MAX_ARCHIVE });
-    }
     // What an earlier lock that failed has downloaded. A damaged blob is downloaded again.
-    if store.blob_size(&blob.digest)? == Some(blob.size) {
+    if blob.size <= MAX_ARCHIVE && store.blob_size(&blob.digest)? == Some(blob.size) {
         let bytes = store::read_blob(store, &blob.digest, MAX_ARCHIVE)?;
         if store::hash::sha256(&bytes) == blob.digest {
             return Ok(bytes);
         }
+    }
+    let bytes = download_chart_blob(registry, reference, blob).await?;
+    store.put_bytes(&bytes)?;
+    Ok(bytes)
+}
+
+/// Downloads a blob of a chart and checks it against its digest.
+async fn download_chart_blob(
+    registry: &RegistryClient,
+    reference: &Reference,
+    blob: &Descriptor,
+) -> Result<Vec<u8>> {
+    let what = format!("chart {reference}");
+    if blob.size > MAX_ARCHIVE {
+        return Err(Error::TooLarge { what, size: blob.size, most: MAX_ARCHIVE });
     }
     let request = registry.blob_request(reference.repository(), &blob.digest)?;
     let response = registry
@@ -93,7 +104,6 @@ async fn fetch_chart_blob(
             actual: actual.to_string(),
         });
     }
-    store.put_bytes(&bytes)?;
     Ok(bytes.to_vec())
 }
 
@@ -132,27 +142,7 @@ pub async fn download_archive(registry: &RegistryClient, reference: &Reference) 
     let what = format!("chart {reference}");
     let fetched = registry.get_manifest(reference).await?;
     let layer = find_content_layer(&what, &fetched.manifest)?;
-    if layer.size > MAX_ARCHIVE {
-        return Err(Error::TooLarge { what, size: layer.size, most: MAX_ARCHIVE });
-    }
-    let request = registry.blob_request(reference.repository(), &layer.digest)?;
-    let response = registry
-        .client()
-        .send(&request, RepeatPolicy::Safe)
-        .await
-        .map_err(Error::from_net(&what))?;
-    let response = response.require_success().await.map_err(Error::from_net(&what))?;
-    let bytes = response.read_bytes(MAX_ARCHIVE).await.map_err(Error::from_net(&what))?;
-    let actual = store::hash::sha256(&bytes);
-    if actual != layer.digest {
-        return Err(Error::DigestMismatch {
-            server: registry.host().to_owned(),
-            what,
-            expected: layer.digest.to_string(),
-            actual: actual.to_string(),
-        });
-    }
-    Ok(bytes.to_vec())
+    download_chart_blob(registry, reference, &layer).await
 }
 
 /// Reads the archive of a chart from a store or bundle files. `name` is the chart's name in errors,
