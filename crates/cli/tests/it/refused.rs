@@ -241,6 +241,19 @@ fn a_full_disk_leaves_the_older_overlay_and_nothing_half_written() {
 }
 
 #[test]
+fn a_policy_file_of_somebody_else_is_found_before_an_audit_writes_its_report() {
+    let home = tempfile::tempdir().unwrap();
+    let gantry = ready(home.path());
+    gantry.write_file("policies/shop.yaml", "# mine\n");
+    let audit = ["audit", "--site", "site.yaml", "--chart", "shop", "--no-live", "-n", "shop"];
+    let more = ["--report", "out", "--policies", "policies"];
+
+    refused(&gantry, &[&audit[..], &more].concat(), &["policies/shop.yaml", "--force"]);
+
+    assert!(!gantry.folder().join("out").exists());
+}
+
+#[test]
 fn what_gantry_wrote_is_written_again_without_force() {
     let home = tempfile::tempdir().unwrap();
     let gantry = ready(home.path());

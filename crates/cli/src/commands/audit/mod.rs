@@ -6,7 +6,7 @@ mod report;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chart::phone_home::PhoneHomeRules;
@@ -225,6 +225,11 @@ fn read_input(context: &CommandContext, args: &AuditArgs) -> Result<AuditInput> 
     for path in args.report.iter().flat_map(|folder| report::list_files(folder)) {
         args.overwrite.check_file_in_new_folder(&path)?;
     }
+    if let Some(folder) = &args.policies {
+        for namespace in &args.namespace {
+            args.overwrite.check_file_in_new_folder(&build_policy_path(folder, namespace))?;
+        }
+    }
     // Sorted and without duplicates, for a stable report.
     let namespaces: BTreeSet<String> = args.namespace.iter().map(Namespace::to_string).collect();
     let namespaces: Vec<String> = namespaces.into_iter().collect();
@@ -385,6 +390,11 @@ fn add_allowed_networks(args: &AuditArgs, inside: &mut Perimeter) {
     }
 }
 
+/// The file with the network policies of a namespace.
+fn build_policy_path(folder: &Path, namespace: &Namespace) -> PathBuf {
+    folder.join(format!("{namespace}.yaml"))
+}
+
 fn write_network_policies(
     context: &CommandContext,
     args: &AuditArgs,
@@ -404,8 +414,7 @@ fn write_network_policies(
                 "Written by `gantry audit`: nothing in {namespace} can connect to the outside."
             )];
             about.extend(closed.gaps.iter().map(|gap| format!("not covered: {gap}")));
-            let path = folder.join(format!("{namespace}.yaml"));
-            args.overwrite.check_file_in_new_folder(&path)?;
+            let path = build_policy_path(folder, namespace);
             environment::write_file_with_folders(
                 &path,
                 &policy::format_manifests(&about, &closed.manifests)?,
