@@ -138,5 +138,7 @@ fn stream_blob(
     check: ReaderCheck,
 ) -> BoxStream<'static, io::Result<Bytes>> {
     let checks = Arc::clone(checks);
-    net::body::stream_reader(move || checks.open_reader(blob, range, check))
+    net::body::stream_reader(net::body::ReadAhead::OnceTaken, move || {
+        checks.open_reader(blob, range, check)
+    })
 }

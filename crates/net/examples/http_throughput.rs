@@ -24,7 +24,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let router = Router::new().route(
         "/file",
         get(move || async move {
-            let body = gantry_net::body::stream_reader(move || File::open(path));
+            let body = gantry_net::body::stream_reader(
+                gantry_net::body::ReadAhead::OnceTaken,
+                move || File::open(path),
+            );
             ([("content-length", size.to_string())], Body::from_stream(body))
         }),
     );

@@ -19,15 +19,24 @@ const PROBATION: u64 = 4 << 20;
 /// go on with short ones.
 static FAST_STREAMS: Semaphore = Semaphore::const_new(64);
 
+/// When a stream begins to read long chunks, and ahead of its consumer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReadAhead {
+    /// At once: for what this process itself sends, of which only a few run at a time.
+    AtOnce,
+    /// When the consumer has taken some megabytes: a client that reads nothing must cost little memory.
+    OnceTaken,
+}
+
 /// The bytes of a reader as a stream. The reader is opened and read on tokio's blocking threads. A
 /// transfer that waits for its socket holds no thread, so a thousand slow clients do not keep others
 /// from the disk; and it holds little memory, so they do not fill that either.
-pub fn stream_reader<R, F>(open: F) -> BoxStream<'static, io::Result<Bytes>>
+pub fn stream_reader<R, F>(ahead: ReadAhead, open: F) -> BoxStream<'static, io::Result<Bytes>>
 where
     R: Read + Send + 'static,
     F: FnOnce() -> io::Result<R> + Send + 'static,
 {
-    let pace = StreamPace { taken: 0, fast: None };
+    let pace = StreamPace { ahead, taken: 0, fast: None };
     stream::unfold((StreamStep::Open(open), pace), |(step, mut pace)| async move {
         let length = pace.choose_length();
         let reading = match step {
@@ -72,6 +81,7 @@ enum StreamStep<R, F> {
 
 /// How much a stream reads at a time.
 struct StreamPace {
+    ahead: ReadAhead,
     /// Bytes that the consumer has taken.
     taken: u64,
     /// One of [`FAST_STREAMS`], while the stream has it.
@@ -80,7 +90,8 @@ struct StreamPace {
 
 impl StreamPace {
     fn choose_length(&mut self) -> usize {
-        if self.fast.is_none() && self.taken >= PROBATION {
+        let is_trusted = self.ahead == ReadAhead::AtOnce || self.taken >= PROBATION;
+        if self.fast.is_none() && is_trusted {
             self.fast = FAST_STREAMS.try_acquire().ok();
         }
         if self.fast.is_some() { CHUNK } else { FIRST_CHUNK }
@@ -119,7 +130,8 @@ mod tests {
         let content: Vec<u8> =
             (0..PROBATION as usize + 3 * CHUNK + 17).map(|n| (n % 251) as u8).collect();
         let copy = content.clone();
-        let chunks: Vec<_> = stream_reader(move || Ok(io::Cursor::new(copy))).collect().await;
+        let chunks: Vec<_> =
+            stream_reader(ReadAhead::OnceTaken, move || Ok(io::Cursor::new(copy))).collect().await;
         let joined: Vec<u8> = chunks.into_iter().flat_map(|chunk| chunk.unwrap()).collect();
         assert_eq!(joined, content);
     }
@@ -130,10 +142,10 @@ mod tests {
         let runtime = runtime.max_blocking_threads(1).build().unwrap();
         let reader = || Ok(io::repeat(7).take(40 * CHUNK as u64));
         runtime.block_on(async {
-            let mut slow = stream_reader(reader);
+            let mut slow = stream_reader(ReadAhead::OnceTaken, reader);
             slow.next().await.unwrap().unwrap();
 
-            let other = stream_reader(reader).count().await;
+            let other = stream_reader(ReadAhead::OnceTaken, reader).count().await;
 
             assert!(other > 40);
             assert_eq!(slow.count().await, other - 1);
@@ -143,7 +155,9 @@ mod tests {
     #[tokio::test]
     async fn an_error_of_the_reader_reaches_the_stream() {
         let chunks: Vec<_> =
-            stream_reader(|| Err::<io::Empty, _>(io::Error::other("gone"))).collect().await;
+            stream_reader(ReadAhead::OnceTaken, || Err::<io::Empty, _>(io::Error::other("gone")))
+                .collect()
+                .await;
         assert_eq!(chunks[0].as_ref().unwrap_err().to_string(), "gone");
     }
 }

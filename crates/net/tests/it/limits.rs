@@ -246,7 +246,10 @@ fn a_client_that_reads_nothing_costs_at_most_128_kib() {
     }
     let blob = get(|| async {
         let zeros = || Ok(std::io::Read::take(std::io::repeat(0), 1 << 30));
-        Body::from_stream(gantry_net::body::stream_reader(zeros))
+        Body::from_stream(gantry_net::body::stream_reader(
+            gantry_net::body::ReadAhead::OnceTaken,
+            zeros,
+        ))
     });
     let service = HttpService::new(Router::new().route("/blob", blob));
     let config = ListenConfig { listen: "127.0.0.1:0".parse().unwrap(), tls: None };

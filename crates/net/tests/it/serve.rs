@@ -185,9 +185,10 @@ async fn a_body_out_of_a_reader_arrives_whole() {
     let router = Router::new().route(
         "/blob",
         get(|| async {
-            Body::from_stream(gantry_net::body::stream_reader(|| {
-                Ok(std::io::Cursor::new(content(3_000_001)))
-            }))
+            Body::from_stream(gantry_net::body::stream_reader(
+                gantry_net::body::ReadAhead::OnceTaken,
+                || Ok(std::io::Cursor::new(content(3_000_001))),
+            ))
         }),
     );
     let running = plain(router).await;

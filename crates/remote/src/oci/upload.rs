@@ -469,7 +469,7 @@ impl<'a> BlobUpload<'a> {
         let open = move || -> BoxStream<'static, io::Result<Bytes>> {
             let (from, moved, told) = (Arc::clone(&from), Arc::clone(&moved), Arc::clone(&told));
             let mut position = offset;
-            net::body::stream_reader(move || {
+            net::body::stream_reader(net::body::ReadAhead::AtOnce, move || {
                 from.open_blob(&digest, offset..offset + length).map_err(io::Error::other)
             })
             .inspect(move |chunk| {
