@@ -89,14 +89,19 @@ pub(crate) fn text(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// All files below a folder with their content's length, for comparing before and after.
+/// All files below a folder with their content's length, for comparing before and after. A file that goes
+/// while the folder is read, as some running command renames it, is left out.
 pub(crate) fn files(folder: &Path) -> Vec<(PathBuf, u64)> {
     let mut found = Vec::new();
     let mut open = vec![folder.to_owned()];
     while let Some(folder) = open.pop() {
         for entry in fs::read_dir(&folder).into_iter().flatten() {
             let entry = entry.unwrap();
-            let metadata = entry.metadata().unwrap();
+            let metadata = match entry.metadata() {
+                Ok(metadata) => metadata,
+                Err(gone) if gone.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) => panic!("{}: {error}", entry.path().display()),
+            };
             if metadata.is_dir() {
                 open.push(entry.path());
             } else {
