@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 use store::Source;
-use store::hash::Sha256Hasher;
+use store::hash::DigestHasher;
 use types::Digest;
 
 use crate::{BundleFile, Error, PackPlan, Result};
@@ -165,7 +165,7 @@ fn read_blob(
 ) -> Result<WriterPresence, PackInterruption> {
     let failed = |cause| Error::Read { what: job.digest.to_string(), cause };
     let mut reader = source.open_blob(&job.digest, 0..job.size).map_err(Error::from)?;
-    let mut hash = Some(Sha256Hasher::new());
+    let mut hash = Some(DigestHasher::for_digest(&job.digest));
     let mut place = 0;
     let mut spare = None;
     for piece in &job.pieces {

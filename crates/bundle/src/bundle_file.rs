@@ -224,6 +224,9 @@ fn read_end_record_and_index(
         return Err(BundleFileFault::IndexDamaged);
     }
     let index = BundleIndex::parse(&bytes, header)?;
+    if end.has_long_digests != (index.count_long_digests() > 0) {
+        return Err(wrong("its end record and it differ in whether there are sha512 digests"));
+    }
     Ok((end, index))
 }
 

@@ -3,7 +3,6 @@
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use types::Digest;
 
 /// A bundle's id: the BLAKE3 hash of its plan, written as 64 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -11,7 +10,7 @@ pub struct BundleId(pub [u8; 32]);
 
 impl fmt::Display for BundleId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&Digest::from_bytes(self.0).hex())
+        f.write_str(blake3::Hash::from_bytes(self.0).to_hex().as_str())
     }
 }
 
@@ -30,7 +29,11 @@ impl Serialize for BundleId {
 impl<'de> Deserialize<'de> for BundleId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let digest = Digest::from_hex(&text).map_err(serde::de::Error::custom)?;
-        Ok(Self(*digest.as_bytes()))
+        // The library takes upper case as well; an id is compared as text by other tools.
+        let hash = blake3::Hash::from_hex(&text).map_err(serde::de::Error::custom)?;
+        if hash.to_hex().as_str() != text {
+            return Err(serde::de::Error::custom("it must have lower-case hex digits only"));
+        }
+        Ok(Self(*hash.as_bytes()))
     }
 }

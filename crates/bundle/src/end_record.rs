@@ -19,12 +19,15 @@ const SIGNED: usize = 160;
 /// The kind of signature that the format reserves a field for.
 const MINISIGN: u16 = 1;
 
+/// The critical feature of a file whose index has sha512 digests.
+const SHA512: u32 = 1 << 2;
+
 /// The critical features that this version can read. Bit 0 is `delta`, bit 1 is `dense`; neither is
 /// implemented.
-const KNOWN_FEATURES: u32 = 0;
+const KNOWN_FEATURES: u32 = SHA512;
 
 /// The names of the critical features that the format defines, by bit.
-const FEATURES: [&str; 2] = ["delta", "dense"];
+const FEATURES: [&str; 3] = ["delta", "dense", "sha512"];
 
 /// The end record of a bundle file (`docs/formats/bundle.md`, "The end record").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +46,8 @@ pub struct EndRecord {
     pub bundle: BundleId,
     /// The whole file's length in bytes.
     pub length: u64,
+    /// Whether the index has sha512 digests.
+    pub has_long_digests: bool,
 }
 
 impl EndRecord {
@@ -51,7 +56,9 @@ impl EndRecord {
         let mut block = [0; BLOCK as usize];
         block[..16].copy_from_slice(MAGIC);
         block[16..20].copy_from_slice(&FORMAT.to_le_bytes());
-        // 20..24 critical features, 24..28 other features: none yet.
+        let features = if self.has_long_digests { SHA512 } else { 0 };
+        block[20..24].copy_from_slice(&features.to_le_bytes());
+        // 24..28 other features: none yet.
         block[28..32].copy_from_slice(&self.number.to_le_bytes());
         block[32..36].copy_from_slice(&self.count.to_le_bytes());
         block[40..48].copy_from_slice(&self.index_offset.to_le_bytes());
@@ -78,7 +85,8 @@ impl EndRecord {
         if format > FORMAT {
             return Err(BundleFileFault::Newer { what: format!("bundle format {format}") });
         }
-        let unknown = read_u32_at(block, 20) & !KNOWN_FEATURES;
+        let features = read_u32_at(block, 20);
+        let unknown = features & !KNOWN_FEATURES;
         if unknown != 0 {
             return Err(BundleFileFault::Newer { what: feature_names(unknown) });
         }
@@ -91,6 +99,7 @@ impl EndRecord {
             index_hash: blake3::Hash::from_bytes(read_bytes_at(block, 56)),
             bundle: BundleId(read_bytes_at(block, 88)),
             length: read_u64_at(block, 120),
+            has_long_digests: features & SHA512 != 0,
         };
         end.check_bounds(format, length)?;
         Ok(end)

@@ -1,9 +1,9 @@
 //! The names of a bundle file's entries in its tar archive.
 
-use types::Digest;
+use types::{Digest, DigestAlgorithm};
 
 use crate::index::{BundleEntry, BundleEntryKind};
-use crate::tar_layout::VOLUME_NAME;
+use crate::tar_layout::{BLOCK, LONG_NAME_LENGTH, VOLUME_NAME};
 
 /// Digits of the offset in the name of a piece: any u64 fits, and names sort like the numbers.
 const OFFSET_DIGITS: usize = 20;
@@ -28,9 +28,37 @@ pub(crate) fn entry_name(entry: &BundleEntry) -> String {
 /// The path of a blob in an OCI image layout. A piece has its offset in the blob appended, so that
 /// `cat HEX.* > HEX` joins the pieces.
 fn blob_entry_name(digest: &Digest, piece: Option<u64>) -> String {
-    let hex = digest.hex();
+    let path = digest.layout_path();
     match piece {
-        None => format!("blobs/sha256/{hex}"),
-        Some(place) => format!("blobs/sha256/{hex}.{place:0OFFSET_DIGITS$}"),
+        None => path,
+        Some(place) => format!("{path}.{place:0OFFSET_DIGITS$}"),
+    }
+}
+
+/// The bytes of an entry before its data, by the algorithm of its digest: the tar header, and before it
+/// the name of a sha512, which is too long for the header (141 bytes or more). All other names fit, the
+/// longest is a piece's of a sha256 with 98.
+pub(crate) fn entry_header_length(algorithm: DigestAlgorithm) -> u64 {
+    match algorithm {
+        DigestAlgorithm::Sha256 => BLOCK,
+        DigestAlgorithm::Sha512 => LONG_NAME_LENGTH + BLOCK,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::tar_layout::build_tar_header;
+
+    #[test]
+    fn the_header_of_each_name_has_the_length_that_is_planned() {
+        for digest in [Digest::Sha256([0xab; 32]), Digest::Sha512([0xcd; 64])] {
+            let planned = entry_header_length(digest.algorithm());
+            for piece in [None, Some(0), Some(u64::MAX)] {
+                let header = build_tar_header(&blob_entry_name(&digest, piece), 5).unwrap();
+                assert_eq!(header.len() as u64, planned, "{digest} {piece:?}");
+            }
+        }
     }
 }

@@ -100,7 +100,9 @@ pub struct PlannedBundleFile {
 impl PlannedBundleFile {
     /// Where the index's data begins, and its length.
     pub(crate) fn index_location(&self) -> (u64, u64) {
-        let length = BundleIndex::encoded_length(self.index.entries.len(), &self.index.roots);
+        let index = &self.index;
+        let long = index.count_long_digests();
+        let length = BundleIndex::encoded_length(index.entries.len(), long, &index.roots);
         (self.size - END_LENGTH - padded_length(length), length)
     }
 }

@@ -5,9 +5,10 @@
 use std::collections::{HashMap, HashSet};
 
 use store::{RootClosure, Source};
-use types::{ByteSize, Descriptor, Digest, Index as Layout};
+use types::{ByteSize, Descriptor, Digest, DigestAlgorithm, Index as Layout};
 
 use crate::document::{BundleFileDocument, BundleManifest};
+use crate::entry_name::entry_header_length;
 use crate::index::{BundleEntry, BundleEntryKind, BundleIndex, MAX_ENTRIES, MAX_LENGTH};
 use crate::pack_plan::{BundleContents, BundleFileSize, BundleName, PackPlan, PlannedBundleFile};
 use crate::tar_layout::{BLOCK, END_LENGTH, OCI_LAYOUT, entry_length, padded_length};
@@ -142,6 +143,8 @@ struct PackPlanner {
     position: u64,
     /// The root names in the index of the current file, with their positions.
     slots: HashMap<String, u32>,
+    /// How many entries of the current file have a sha512.
+    long_digests: usize,
 }
 
 impl PackPlanner {
@@ -149,7 +152,8 @@ impl PackPlanner {
         let document_length = BundleFileDocument::from_plan(&plan, 1, 0).encode()?.len() as u64;
         let min_piece = MIN_PIECE.min(padded_length(limit / 4));
         let slots = HashMap::new();
-        let mut planner = Self { plan, limit, min_piece, document_length, position: 0, slots };
+        let mut planner =
+            Self { plan, limit, min_piece, document_length, position: 0, slots, long_digests: 0 };
         planner.begin_file()?;
         Ok(planner)
     }
@@ -163,34 +167,38 @@ impl PackPlanner {
         self.plan.files.push(PlannedBundleFile { number, size: 0, index: BundleIndex::default() });
         self.position = 0;
         self.slots.clear();
+        self.long_digests = 0;
         self.push_document(BundleEntryKind::Volume, self.document_length);
         Ok(())
     }
 
     fn end_file(&mut self) {
-        let size = self.position + self.tail_length(0, 0);
+        let size = self.position + self.tail_length(0, 0, 0);
         if let Some(volume) = self.plan.files.last_mut() {
             volume.size = size;
         }
     }
 
-    /// The bytes that index and end take after the entries, if so many more entries and bytes of
-    /// names were added.
-    fn tail_length(&self, entries: usize, names: u64) -> u64 {
+    /// The bytes that index and end take after the entries, if so many more entries, of which `long` have
+    /// a sha512, and bytes of names were added.
+    fn tail_length(&self, entries: usize, long: usize, names: u64) -> u64 {
         let Some(volume) = self.plan.files.last() else { return 0 };
         let count = volume.index.entries.len() + entries;
-        let length = BundleIndex::encoded_length(count, &volume.index.roots) + names;
+        let long = self.long_digests + long;
+        let length = BundleIndex::encoded_length(count, long, &volume.index.roots) + names;
         entry_length(length) + END_LENGTH
     }
 
-    /// How many bytes of data one more entry of this root can have in the current file; `None` when
-    /// not even its header fits.
-    fn available_length(&self, root: &str) -> Option<u64> {
+    /// How many bytes of data one more entry of this root can have in the current file, with a digest of
+    /// this algorithm; `None` when not even its header fits.
+    fn available_length(&self, root: &str, algorithm: DigestAlgorithm) -> Option<u64> {
         let entries = self.plan.files.last()?.index.entries.len();
         let name = if self.slots.contains_key(root) { 0 } else { root.len() as u64 + 2 };
+        let long = usize::from(algorithm == DigestAlgorithm::Sha512);
         // The entry's own header, and the index with its record and, where it is new, its root's
         // name.
-        let used = self.position + BLOCK + self.tail_length(1, name);
+        let header = entry_header_length(algorithm);
+        let used = self.position + header + self.tail_length(1, long, name);
         if entries >= MAX_ENTRIES { None } else { self.limit.checked_sub(used) }
     }
 
@@ -213,12 +221,17 @@ impl PackPlanner {
         length: u64,
         what: &'static str,
     ) -> Result<()> {
-        if self.available_length("").is_none_or(|room| padded_length(length) > room) {
-            let needed = self.position + entry_length(length) + self.tail_length(1, 0);
+        if self.document_room().is_none_or(|room| padded_length(length) > room) {
+            let needed = self.position + entry_length(length) + self.tail_length(1, 0, 0);
             return Err(Error::FileTooSmall { size: self.limit, what, needed: needed + BLOCK });
         }
         self.push_document(kind, length);
         Ok(())
+    }
+
+    /// How many bytes of data one more document can have in the current file.
+    fn document_room(&self) -> Option<u64> {
+        self.available_length("", DigestAlgorithm::Sha256)
     }
 
     /// Adds a blob, split over as many files as it needs.
@@ -231,7 +244,7 @@ impl PackPlanner {
         let mut place = 0;
         loop {
             let rest = blob.size - place;
-            match self.available_length(root) {
+            match self.available_length(root, blob.digest.algorithm()) {
                 Some(free) if padded_length(rest) <= free => {
                     self.push_blob(blob, place, rest, root);
                     return Ok(());
@@ -268,7 +281,7 @@ impl PackPlanner {
             offset: 0,
             length,
             hash: blake3::Hash::from_bytes([0; 32]),
-            blob: Digest::from_bytes([0; 32]),
+            blob: Digest::Sha256([0; 32]),
             blob_offset: 0,
             blob_size: 0,
             root: None,
@@ -276,8 +289,10 @@ impl PackPlanner {
     }
 
     fn push_entry(&mut self, mut entry: BundleEntry) {
-        entry.offset = self.position + BLOCK;
-        self.position += entry_length(entry.length);
+        let algorithm = entry.blob.algorithm();
+        entry.offset = self.position + entry_header_length(algorithm);
+        self.position = entry.offset + padded_length(entry.length);
+        self.long_digests += usize::from(algorithm == DigestAlgorithm::Sha512);
         if let Some(volume) = self.plan.files.last_mut() {
             volume.index.entries.push(entry);
         }
@@ -301,7 +316,7 @@ impl PackPlanner {
     /// Adds the bundle's manifest to the last file, or to one more file where it does not fit.
     fn finish(mut self) -> Result<PackPlan> {
         let length = BundleManifest::from_plan(&self.plan, &[]).padded_length()?;
-        if self.available_length("").is_some_and(|room| length <= room) {
+        if self.document_room().is_some_and(|room| length <= room) {
             self.push_document(BundleEntryKind::Bundle, length);
         } else {
             self.begin_file()?;

@@ -18,6 +18,15 @@ pub(crate) const END_LENGTH: u64 = 2 * BLOCK + TRAILER;
 /// The end record's data begins this many bytes before the end of the file.
 pub(crate) const END_FROM_END: u64 = BLOCK + TRAILER;
 
+/// The longest name in a header, in bytes.
+const MOST_NAME: usize = 100;
+
+/// The name of an entry that holds the name of the entry after it (GNU tar manual, "Basic Tar Format").
+const LONG_NAME: &str = "././@LongLink";
+
+/// The bytes that such an entry takes: its header, and a block for a name of at most 511 bytes.
+pub(crate) const LONG_NAME_LENGTH: u64 = 2 * BLOCK;
+
 /// The time stamp of every entry: 1980-01-01. It is the first one that FAT can store, and late
 /// enough that GNU tar does not warn about an implausibly old time.
 const TIME: u64 = 315_532_800;
@@ -40,23 +49,47 @@ pub(crate) const fn padded_length(length: u64) -> u64 {
     length.next_multiple_of(BLOCK)
 }
 
-/// The bytes that an entry takes in the tar archive: header, data, padding.
+/// The bytes that an entry with a short name takes in the tar archive: header, data, padding.
 pub(crate) const fn entry_length(length: u64) -> u64 {
     BLOCK + padded_length(length)
 }
 
-/// A tar header. Sizes of 8 GiB and more do not fit the octal field; they are written in base 256,
-/// which GNU tar, bsdtar, busybox, Go and Python can read.
-pub(crate) fn build_tar_header(name: &str, length: u64) -> Result<[u8; BLOCK as usize]> {
+/// The header of an entry. Sizes of 8 GiB and more do not fit the octal field; they are written in base
+/// 256, which GNU tar, bsdtar, busybox, Go and Python can read. They also read a name of more than 100
+/// bytes from an entry of type `L` before the header (GNU tar manual, "Basic Tar Format"); busybox reads
+/// no other form of long names.
+pub(crate) fn build_tar_header(name: &str, length: u64) -> Result<Vec<u8>> {
+    if name.len() <= MOST_NAME {
+        return Ok(build_block(name, length, tar::EntryType::Regular)?.to_vec());
+    }
+    let mut bytes = Vec::with_capacity((LONG_NAME_LENGTH + BLOCK) as usize);
+    // The name ends with a zero byte, which counts.
+    let stored = name.len() as u64 + 1;
+    bytes.extend_from_slice(&build_block(LONG_NAME, stored, tar::EntryType::GNULongName)?);
+    bytes.extend_from_slice(name.as_bytes());
+    bytes.resize((BLOCK + padded_length(stored)) as usize, 0);
+    // What a program sees that does not know the type `L`. Names are ASCII.
+    let first = name.get(..MOST_NAME).unwrap_or_default();
+    bytes.extend_from_slice(&build_block(first, length, tar::EntryType::Regular)?);
+    Ok(bytes)
+}
+
+/// One block of a header.
+fn build_block(name: &str, length: u64, kind: tar::EntryType) -> Result<[u8; BLOCK as usize]> {
+    let failed = |cause| Error::Write { what: format!("the header of {name}"), cause };
     let mut header = tar::Header::new_ustar();
-    header
-        .set_path(name)
-        .map_err(|cause| Error::Write { what: format!("the header of {name}"), cause })?;
+    match header.as_ustar_mut() {
+        // The library's `set_path` would split a name at a slash, and drop the dot of `././`.
+        Some(fields) if name.len() <= fields.name.len() => {
+            fields.name[..name.len()].copy_from_slice(name.as_bytes());
+        }
+        _ => return Err(failed(std::io::ErrorKind::InvalidFilename.into())),
+    }
     header.set_mode(0o644);
     header.set_uid(0);
     header.set_gid(0);
     header.set_mtime(TIME);
-    header.set_entry_type(tar::EntryType::Regular);
+    header.set_entry_type(kind);
     header.set_size(length);
     header.set_cksum();
     Ok(*header.as_bytes())

@@ -126,7 +126,7 @@ pub(crate) fn verify_opened_file(
 /// A tar entry as the index describes it, with what its bytes must be.
 struct ExpectedTarEntry<'a> {
     name: String,
-    header: [u8; BLOCK as usize],
+    header: Vec<u8>,
     offset: u64,
     length: u64,
     /// Where the padding after the data ends.
@@ -205,7 +205,7 @@ impl FileVerifier<'_> {
     }
 
     fn check_header(&self, frame: &ExpectedTarEntry<'_>, buffer: &mut [u8]) {
-        let range = frame.offset - BLOCK..frame.offset;
+        let range = frame.offset - frame.header.len() as u64..frame.offset;
         self.compare_bytes(frame, EntryPart::Header, range, &frame.header, buffer);
     }
 

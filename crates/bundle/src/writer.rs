@@ -72,6 +72,7 @@ impl<'a, W: Write> BundleFileWriter<'a, W> {
             index_hash: blake3::hash(&bytes),
             bundle: plan.id,
             length: self.file.size,
+            has_long_digests: index.count_long_digests() > 0,
         };
         self.write_bytes(&tar_layout::build_tar_header(INDEX_NAME, index_length)?)?;
         self.write_bytes(&bytes)?;

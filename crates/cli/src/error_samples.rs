@@ -39,7 +39,7 @@ fn path(path: &str) -> PathBuf {
 }
 
 fn digest(byte: u8) -> Digest {
-    Digest::from_bytes([byte; 32])
+    Digest::Sha256([byte; 32])
 }
 
 fn reference() -> Reference {
@@ -98,7 +98,7 @@ fn errors_of_the_store_are_as_reviewed() {
             name: Box::new(reference()),
             cause: Box::new(E::BlobMissing { digest: digest(1) }),
         },
-        E::ForeignDigest { path: path("store"), digest: text("sha512:ab") },
+        E::ForeignDigest { path: path("store"), digest: text("sha384:ab") },
         E::InUse { path: path("store") },
         E::TooDeep { digest: digest(1), most: 4 },
         E::NoSpace { path: path("store"), needed: 9 << 30, free: 1 << 30 },

@@ -14,7 +14,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use store::hash::Sha256Hasher;
+use store::hash::DigestHasher;
 use store::{BlobFile, Source, SourceReader};
 use tokio::sync::{Semaphore, watch};
 use types::{ByteSize, Digest};
@@ -194,7 +194,7 @@ impl BlobChecks {
         range: Range<u64>,
         check: ReaderCheck,
     ) -> io::Result<CheckedReader> {
-        let hasher = (check == ReaderCheck::Digest).then(Sha256Hasher::new);
+        let hasher = (check == ReaderCheck::Digest).then(|| DigestHasher::for_digest(&blob.digest));
         let remaining = range.end - range.start;
         match self.source.open_blob(&blob.digest, range) {
             Ok(inner) => Ok(CheckedReader { inner, remaining, hasher, blob, checks: self }),
@@ -313,7 +313,7 @@ pub(crate) struct CheckedReader {
     inner: SourceReader,
     remaining: u64,
     /// For [`ReaderCheck::Digest`].
-    hasher: Option<Sha256Hasher>,
+    hasher: Option<DigestHasher>,
     blob: BlobSnapshot,
     checks: Arc<BlobChecks>,
 }

@@ -41,7 +41,9 @@ impl IntoResponse for OciError {
             Self::DigestInvalid(text) => (
                 StatusCode::BAD_REQUEST,
                 "DIGEST_INVALID",
-                format!("{text} is not a digest; it must be sha256: and 64 hex digits"),
+                format!(
+                    "{text} is not a digest; it must be sha256: and 64 hex digits, or sha512: and 128"
+                ),
             ),
             Self::ReadOnly => (
                 StatusCode::METHOD_NOT_ALLOWED,

@@ -6,7 +6,7 @@ use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use store::confined::ConfinedFolder;
-use store::hash::{Sha256Hasher, sha256};
+use store::hash::{DigestHasher, sha256};
 use store::progress::Progress;
 use store::{Error, Result, Source};
 use types::lock::Blob;
@@ -31,7 +31,7 @@ impl BlobFileWriter<'_> {
     /// hashed from its start, so that the digest is always that of what is on the disk.
     pub(crate) fn write_file(&self, path: &Path, content: Blob, piece: &mut [u8]) -> Result<()> {
         let part = self.part_path(path, content);
-        let mut hash = Sha256Hasher::new();
+        let mut hash = DigestHasher::for_digest(&content.digest);
         let mut file = self.folder.open_writable_file(&part).map_err(self.write_error(&part))?;
         let mut there = file.metadata().map_err(self.write_error(&part))?.len();
         // Longer than the file can be: not ours, or damaged.
@@ -88,7 +88,7 @@ impl BlobFileWriter<'_> {
 fn hash_existing_part(
     file: &mut File,
     mut left: u64,
-    hash: &mut Sha256Hasher,
+    hash: &mut DigestHasher,
     piece: &mut [u8],
 ) -> io::Result<()> {
     while left > 0 {

@@ -81,7 +81,7 @@ mod tests {
 
     fn make_source() -> Arc<dyn Source> {
         let root = |name: &str, kind| {
-            let digest = Digest::from_bytes([1; 32]);
+            let digest = Digest::Sha256([1; 32]);
             let descriptor = Descriptor::new(media_type::OCI_MANIFEST, digest, 1);
             Root::new(name.parse().unwrap(), kind, descriptor)
         };

@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn the_list_admits_what_the_site_holds_and_nothing_else() {
-        let digest = |n: u8| Digest::from_bytes([n; 32]);
+        let digest = |n: u8| Digest::Sha256([n; 32]);
         let manifest = |n: u8, platform: &str| {
             format!("{{digest: '{}', size: 1, mediaType: m{platform}}}", digest(n))
         };

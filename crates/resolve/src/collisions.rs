@@ -109,7 +109,7 @@ mod tests {
     fn image(name: &str, content: u8, archive: &str) -> LockedImage {
         LockedImage {
             reference: name.parse().unwrap(),
-            digest: Digest::from_bytes([content; 32]),
+            digest: Digest::Sha256([content; 32]),
             media_type: "index".into(),
             size: 1,
             platforms: vec![],
@@ -133,7 +133,7 @@ mod tests {
             from: None,
             reference: "charts.gantry/web:1.0.0".parse().unwrap(),
             manifest: LockedManifest {
-                digest: Digest::from_bytes([9; 32]),
+                digest: Digest::Sha256([9; 32]),
                 size: 1,
                 media_type: "m".into(),
                 platform: None,

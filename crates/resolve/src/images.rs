@@ -266,7 +266,7 @@ mod tests {
     use crate::charts::ChartImage;
 
     fn make_chart(images: &[(&str, Confidence)]) -> ResolvedChart {
-        let digest = types::Digest::from_bytes([1; 32]);
+        let digest = types::Digest::Sha256([1; 32]);
         let manifest = lock::LockedManifest {
             digest,
             size: 1,

@@ -182,7 +182,7 @@ mod tests {
 
     fn make_manifest(layer: Blob) -> lock::LockedManifest {
         lock::LockedManifest {
-            digest: Digest::from_bytes([1; 32]),
+            digest: Digest::Sha256([1; 32]),
             size: 1,
             media_type: media_type::OCI_MANIFEST.into(),
             platform: None,
@@ -209,7 +209,7 @@ mod tests {
     fn make_image(reference: &str, from: Option<lock::ImageOrigin>) -> lock::LockedImage {
         lock::LockedImage {
             reference: reference.parse().unwrap(),
-            digest: Digest::from_bytes([2; 32]),
+            digest: Digest::Sha256([2; 32]),
             media_type: media_type::OCI_MANIFEST.into(),
             size: 1,
             platforms: vec![Platform::linux_amd64()],

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use serde::Serialize;
-use store::hash::{Sha256Hasher, sha256};
+use store::hash::{DigestHasher, sha256};
 use types::Digest;
 use types::input::{ChartSource, Input, InputChart, InputModel};
 use types::lock::{InputChange, Lock, LockedRequest};
@@ -127,7 +127,7 @@ fn digest_files(base: &Path, chart: &InputChart) -> Option<String> {
     if digests.is_empty() {
         return None;
     }
-    let mut hash = Sha256Hasher::new();
+    let mut hash = DigestHasher::new_sha256();
     for digest in &digests {
         hash.update(digest.as_bytes());
     }

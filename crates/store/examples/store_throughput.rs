@@ -12,7 +12,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::time::Instant;
 
-use gantry_store::hash::Sha256Hasher;
+use gantry_store::hash::DigestHasher;
 use gantry_store::progress::SilentProgress;
 use gantry_store::{DamagePolicy, Store, WriteStart};
 
@@ -39,7 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// As a download does it: the digest is known, the bytes come in chunks.
 fn write(store: &Store, file: &Path, size: u64) -> Result<(), Box<dyn Error>> {
-    let mut hash = Sha256Hasher::new();
+    let mut hash = DigestHasher::new_sha256();
     let mut chunk = vec![0; CHUNK];
     read(file, &mut chunk, |bytes| {
         hash.update(bytes);

@@ -1,5 +1,5 @@
-//! Adding content whose digest is not known before: documents, files, streams. It is hashed while it
-//! is written to a temporary file, which then gets its digest as name.
+//! Adding content in one call: documents, files, streams. What has no digest yet is hashed while it is
+//! written to a temporary file, which then gets its sha256 as name.
 
 use std::fs::File;
 use std::io::Read;
@@ -8,7 +8,7 @@ use std::path::Path;
 use types::Digest;
 
 use crate::folder::{PARTIALS, blob_file};
-use crate::hash::{self, Sha256Hasher};
+use crate::hash::{self, DigestHasher};
 use crate::{Error, Result, Store, WriteStart, disk, reflink, space};
 
 /// The length of one read and write. Large enough that system calls cost nothing beside the hash, small
@@ -16,16 +16,23 @@ use crate::{Error, Result, Store, WriteStart, disk, reflink, space};
 const BUFFER: usize = 256 << 10;
 
 impl Store {
-    /// Adds a small document that is in memory.
+    /// Adds a small document that is in memory and has no name yet: its sha256 is its digest.
     pub fn put_bytes(&self, bytes: &[u8]) -> Result<Digest> {
         let digest = hash::sha256(bytes);
-        if let WriteStart::Writer(mut writer) = self.open_writer(&digest, bytes.len() as u64)? {
+        self.put_document(&digest, bytes)?;
+        Ok(digest)
+    }
+
+    /// Adds a small document that is in memory under the digest that others name it by.
+    /// [`Error::DigestMismatch`] when it has another one.
+    pub fn put_document(&self, digest: &Digest, bytes: &[u8]) -> Result<()> {
+        if let WriteStart::Writer(mut writer) = self.open_writer(digest, bytes.len() as u64)? {
             // All bytes are at hand, so whatever an earlier run left is written again.
             writer.restart()?;
             writer.write(bytes)?;
             writer.commit()?;
         }
-        Ok(digest)
+        Ok(())
     }
 
     /// Adds a file and returns its digest and length. On file systems with reflinks (btrfs, xfs) the
@@ -90,6 +97,7 @@ impl Store {
         if self.holds_fresh_blob(digest, size)? {
             return Ok(());
         }
+        self.make_blob_folder(digest.algorithm())?;
         self.rename_temporary_file(file, blob_file(digest))
             .map_err(|cause| space::write_error(&self.blob_path(digest), self.path(), 0, cause))
     }
@@ -101,7 +109,7 @@ fn copy_and_hash(
     mut write: impl FnMut(&[u8]) -> Result<()>,
     failed: impl Fn(std::io::Error) -> Error,
 ) -> Result<(Digest, u64)> {
-    let mut hash = Sha256Hasher::new();
+    let mut hash = DigestHasher::new_sha256();
     let mut buffer = vec![0; BUFFER];
     let mut size = 0;
     loop {

@@ -101,10 +101,10 @@ pub enum Error {
         #[source]
         cause: Box<Error>,
     },
-    /// An entry that another tool wrote has a digest that is not sha256. Its blobs cannot be told from
+    /// An entry that another tool wrote has a digest that is neither sha256 nor sha512. Its blobs cannot be told from
     /// garbage, so none is collected.
     #[error(
-        "index.json of {} lists {digest}, but only sha256 is supported; \
+        "index.json of {} lists {digest}, but only sha256 and sha512 are supported; \
          remove this entry to collect garbage",
         path.display()
     )]

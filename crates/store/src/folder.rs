@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
-use types::{Descriptor, Digest};
+use types::{Descriptor, Digest, DigestAlgorithm};
 
 use crate::confined::ConfinedFolder;
 use crate::index_cache::IndexCache;
@@ -32,15 +32,30 @@ struct StoreInner {
     sessions: SharedSession,
     index: IndexCache,
     pending: PendingRoots,
-    /// Set once the folders that writing needs exist: a fetch of ten thousand small files would
+    /// The folders that exist, since writing needed them: a fetch of ten thousand small files would
     /// otherwise ask the file system for them each time.
-    folders: OnceLock<()>,
+    folders: WritingFolders,
+}
+
+/// Which of the folders that writing needs are known to exist.
+#[derive(Debug, Default)]
+struct WritingFolders {
+    partials: OnceLock<()>,
+    sha256: OnceLock<()>,
+    sha512: OnceLock<()>,
+}
+
+impl WritingFolders {
+    fn of_algorithm(&self, algorithm: DigestAlgorithm) -> &OnceLock<()> {
+        match algorithm {
+            DigestAlgorithm::Sha256 => &self.sha256,
+            DigestAlgorithm::Sha512 => &self.sha512,
+        }
+    }
 }
 
 /// The folder of Gantry's own files in the layout (locks, partial blobs); other tools ignore it.
 const OWN: &str = "gantry";
-/// The folder of the blobs, below the store's.
-pub(crate) const BLOBS: &str = "blobs/sha256";
 /// The folder of partial blobs, below the store's.
 pub(crate) const PARTIALS: &str = "gantry/partial";
 /// The file that sessions and the garbage collection lock, below the store's folder.
@@ -106,7 +121,7 @@ impl Store {
 
     /// The path of the blob's file, whether it exists or not.
     pub fn blob_path(&self, digest: &Digest) -> PathBuf {
-        self.path().join(BLOBS).join(digest.hex())
+        self.path().join(digest.layout_path())
     }
 
     /// How many bytes of a blob an earlier writer left in its partial file.
@@ -140,7 +155,7 @@ impl Store {
                 sessions: SharedSession::default(),
                 index: IndexCache::default(),
                 pending: PendingRoots::default(),
-                folders: OnceLock::new(),
+                folders: WritingFolders::default(),
             }),
         }
     }
@@ -210,15 +225,23 @@ impl Store {
 
     /// Creates the folders that writing needs; a layout of another tool does not have all of them.
     pub(crate) fn make_folders(&self) -> Result<()> {
-        if self.inner.folders.get().is_some() {
+        self.make_folder(PARTIALS, &self.inner.folders.partials)?;
+        self.make_blob_folder(DigestAlgorithm::Sha256)
+    }
+
+    /// Creates the folder of the blobs of an algorithm. That of sha512 is only there when it is needed.
+    pub(crate) fn make_blob_folder(&self, algorithm: DigestAlgorithm) -> Result<()> {
+        self.make_folder(algorithm.layout_folder(), self.inner.folders.of_algorithm(algorithm))
+    }
+
+    fn make_folder(&self, folder: &str, made: &OnceLock<()>) -> Result<()> {
+        if made.get().is_some() {
             return Ok(());
         }
-        for folder in [PARTIALS, BLOBS] {
-            self.folder().create_folders(folder).map_err(|cause| {
-                space::write_error(&self.path().join(folder), self.path(), 0, cause)
-            })?;
-        }
-        self.inner.folders.get_or_init(|| ());
+        self.folder().create_folders(folder).map_err(|cause| {
+            space::write_error(&self.path().join(folder), self.path(), 0, cause)
+        })?;
+        made.get_or_init(|| ());
         Ok(())
     }
 
@@ -339,7 +362,7 @@ pub(crate) const TEMPORARY: &str = "tmp-";
 
 /// The path of a blob's file below the store's folder.
 pub(crate) fn blob_file(digest: &Digest) -> PathBuf {
-    Path::new(BLOBS).join(digest.hex())
+    PathBuf::from(digest.layout_path())
 }
 
 /// The path of a blob's partial file below the store's folder.

@@ -10,10 +10,10 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use types::Digest;
+use types::{Digest, DigestAlgorithm};
 
 use crate::closure::survey_root;
-use crate::folder::{BLOBS, PARTIALS, SESSION_LOCK, TEMPORARY, blob_file, file_age};
+use crate::folder::{PARTIALS, SESSION_LOCK, TEMPORARY, blob_file, file_age};
 use crate::lock::ExclusiveLock;
 use crate::progress::Progress;
 use crate::{Error, Result, Store};
@@ -94,8 +94,7 @@ impl Store {
         // Under the exclusive lock, so no root can be published between this list and the removals.
         let needed = self.find_needed_blobs()?;
         let mut collected = GarbageReport::default();
-        for name in self.list_folder(BLOBS)? {
-            let Some(digest) = parse_blob_name(&name) else { continue };
+        for digest in self.list_digests()? {
             if needed.contains(&digest) {
                 continue;
             }
@@ -132,8 +131,7 @@ impl Store {
     /// All blobs with their lengths, sorted by digest. Files whose name is not a digest are ignored.
     pub fn list_blobs(&self) -> Result<Vec<(Digest, u64)>> {
         let mut blobs = Vec::new();
-        for name in self.list_folder(BLOBS)? {
-            let Some(digest) = parse_blob_name(&name) else { continue };
+        for digest in self.list_digests()? {
             // It may have been removed since the folder was listed; a link is told by whoever opens it.
             if let Ok(metadata) = self.folder().read_metadata(blob_file(&digest)) {
                 blobs.push((digest, metadata.len()));
@@ -172,12 +170,14 @@ impl Store {
         if name.starts_with(TEMPORARY) {
             return PartialUse::Useless;
         }
-        match Digest::from_hex(name) {
-            Ok(digest) if self.blob_metadata(&digest).is_ok_and(|blob| blob.is_some()) => {
+        // The number of digits tells the algorithm.
+        let parsed = DigestAlgorithm::ALL.into_iter().find_map(|it| it.parse_hex(name).ok());
+        match parsed {
+            Some(digest) if self.blob_metadata(&digest).is_ok_and(|blob| blob.is_some()) => {
                 PartialUse::Useless
             }
-            Ok(_) => PartialUse::Resumable,
-            Err(_) => PartialUse::Unknown,
+            Some(_) => PartialUse::Resumable,
+            None => PartialUse::Unknown,
         }
     }
 
@@ -210,6 +210,17 @@ impl Store {
         }
     }
 
+    /// The digests that files among the blobs are named by.
+    fn list_digests(&self) -> Result<Vec<Digest>> {
+        let mut digests = Vec::new();
+        for algorithm in DigestAlgorithm::ALL {
+            let names = self.list_folder(algorithm.layout_folder())?;
+            let parse = |name: &OsString| algorithm.parse_hex(name.to_str()?).ok();
+            digests.extend(names.iter().filter_map(parse));
+        }
+        Ok(digests)
+    }
+
     /// The names in a folder of the store; empty where the folder does not exist.
     fn list_folder(&self, folder: &str) -> Result<Vec<OsString>> {
         match self.folder().list_names(folder) {
@@ -232,8 +243,4 @@ enum PartialUse {
 struct FoundFile {
     size: u64,
     is_recent: bool,
-}
-
-fn parse_blob_name(name: &OsStr) -> Option<Digest> {
-    Digest::from_hex(name.to_str()?).ok()
 }

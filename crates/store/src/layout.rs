@@ -48,7 +48,7 @@ pub(crate) struct LayoutIndex {
 #[derive(Debug, Clone)]
 struct LayoutEntry {
     value: Value,
-    /// The entry as a descriptor; `None` when its digest is not sha256.
+    /// The entry as a descriptor; `None` when Gantry does not know the algorithm of its digest.
     descriptor: Option<Box<Descriptor>>,
 }
 
@@ -148,7 +148,7 @@ impl LayoutIndex {
         roots
     }
 
-    /// Digests of entries that are not sha256, which Gantry cannot follow.
+    /// Digests of algorithms that Gantry does not know, and so cannot follow.
     pub(crate) fn foreign_digests(&self) -> impl Iterator<Item = &str> {
         self.entries
             .iter()

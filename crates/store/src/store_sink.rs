@@ -9,7 +9,7 @@ use std::sync::Arc;
 use futures::channel::oneshot;
 use types::{Descriptor, Digest, Root};
 
-use crate::hash::sha256;
+use crate::hash::compute_digest;
 use crate::{
     Error, PutResult, Result, RootClosure, Sink, Source, Store, TransferCallback, WriteStart,
     Writer,
@@ -80,7 +80,7 @@ impl Sink for Store {
             if store.contains(&manifest)? {
                 return Ok(PutResult::Present);
             }
-            store.put_bytes(&bytes).map(|_| PutResult::Moved)
+            store.put_document(&manifest.digest, &bytes).map(|()| PutResult::Moved)
         })
         .await
     }
@@ -90,7 +90,7 @@ impl Sink for Store {
         run_on_thread(move |_| {
             check_digest(&root.descriptor.digest, &bytes)?;
             // Mostly there already by `put_manifest`; a root's own manifest may come only here.
-            store.put_bytes(&bytes)?;
+            store.put_document(&root.descriptor.digest, &bytes)?;
             store.publish_root_soon(root)
         })
         .await
@@ -103,7 +103,7 @@ impl Sink for Store {
 }
 
 fn check_digest(digest: &Digest, bytes: &[u8]) -> Result<()> {
-    let actual = sha256(bytes);
+    let actual = compute_digest(digest.algorithm(), bytes);
     if actual != *digest {
         return Err(Error::DigestMismatch { digest: *digest, actual });
     }

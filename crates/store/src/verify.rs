@@ -11,7 +11,7 @@ use types::{Digest, Reference};
 
 use crate::closure::survey_root;
 use crate::folder::blob_file;
-use crate::hash::Sha256Hasher;
+use crate::hash::DigestHasher;
 use crate::progress::Progress;
 use crate::{Error, Result, Store};
 
@@ -170,7 +170,7 @@ impl Store {
         progress: &dyn Progress,
     ) -> io::Result<Digest> {
         let mut file = self.folder().open_file(blob_file(digest))?;
-        let mut hash = Sha256Hasher::new();
+        let mut hash = DigestHasher::for_digest(digest);
         loop {
             match file.read(buffer) {
                 Ok(0) => return Ok(hash.finish()),

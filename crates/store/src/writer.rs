@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use types::Digest;
 
 use crate::folder::{blob_file, partial_file};
-use crate::hash::Sha256Hasher;
+use crate::hash::DigestHasher;
 use crate::lock::StoreSession;
 use crate::{Error, Result, Store, disk, space};
 
@@ -43,7 +43,7 @@ pub struct Writer {
     /// The partial's path below the store's folder.
     partial: PathBuf,
     file: File,
-    hash: Sha256Hasher,
+    hash: DigestHasher,
     /// Bytes received, of which the last `buffer.len()` are not in the file yet.
     offset: u64,
     buffer: Vec<u8>,
@@ -90,6 +90,7 @@ impl Store {
             return Ok(Some(WriteStart::Present));
         }
         self.make_folders()?;
+        self.make_blob_folder(digest.algorithm())?;
         let partial = partial_file(digest);
         let failed =
             |cause| space::write_error(&self.path().join(&partial), self.path(), size, cause);
@@ -120,7 +121,7 @@ impl Store {
             size,
             partial: partial.clone(),
             file,
-            hash: Sha256Hasher::new(),
+            hash: DigestHasher::for_digest(digest),
             offset: 0,
             buffer: Vec::new(),
             failed: false,
@@ -192,7 +193,7 @@ impl Writer {
     /// ranges).
     pub fn restart(&mut self) -> Result<()> {
         self.buffer.clear();
-        self.hash = Sha256Hasher::new();
+        self.hash = DigestHasher::for_digest(&self.digest);
         self.offset = 0;
         self.failed = false;
         self.file
@@ -211,7 +212,8 @@ impl Writer {
         if self.offset != size {
             return Err(Error::SizeMismatch { digest, expected: size, actual: self.offset });
         }
-        let actual = std::mem::take(&mut self.hash).finish();
+        let hash = std::mem::replace(&mut self.hash, DigestHasher::for_digest(&digest));
+        let actual = hash.finish();
         if actual != digest {
             // While this writer still has the lock, so that it is not the partial of another writer.
             self.store

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::json;
-use types::{Descriptor, Digest, Manifest, Root, RootKind, media_type};
+use types::{Descriptor, Digest, DigestAlgorithm, Manifest, Root, RootKind, media_type};
 
-use store::hash::sha256;
+use store::hash::{compute_digest, has_digest, sha256};
 use store::{
     Error, PutResult, Result, RootClosure, Sink, Source, SourceReader, Store, TransferCallback,
     find_closure, read_blob,
@@ -24,8 +24,9 @@ const LARGE: usize = (3 << 20) + 7;
 const FILES: usize = 40;
 
 /// Fills a store with one root of each shape: an image with an empty and a large layer, an index
-/// of two platforms, a model of many small files, an attached manifest, a file. Two of them share
-/// the large layer. Returns them sorted by name.
+/// of two platforms, a model of many small files, an attached manifest, a file, and an index whose
+/// content is named by sha512, but for one layer. Two of them share the large layer. Returns them
+/// sorted by name.
 pub fn fill_with_sample(store: &Store) -> Vec<Root> {
     let _session = store.open_session().unwrap();
     let large = sample_bytes(1, LARGE);
@@ -51,10 +52,67 @@ pub fn fill_with_sample(store: &Store) -> Vec<Root> {
             RootKind::File,
             &add_manifest(store, &[b"a runbook"]),
         ),
+        make_root(LONG_DIGESTS, RootKind::Image, &add_index_of_long_digests(store)),
     ];
     roots.sort_by(|a, b| a.name.cmp(&b.name));
     store.publish_roots(&roots).unwrap();
     roots
+}
+
+/// The root of [`fill_with_sample`] whose content is named by sha512.
+pub const LONG_DIGESTS: &str = "quay.io/long/digests:1";
+
+/// Adds the root of [`fill_with_sample`] whose content is named by sha512, and nothing else.
+pub fn add_long_digest_sample(store: &Store) -> Root {
+    let _session = store.open_session().unwrap();
+    let root = make_root(LONG_DIGESTS, RootKind::Image, &add_index_of_long_digests(store));
+    store.publish_roots(std::slice::from_ref(&root)).unwrap();
+    root
+}
+
+/// Adds an index of two platforms. All is named by sha512, but for one layer and one config.
+fn add_index_of_long_digests(store: &Store) -> Descriptor {
+    use DigestAlgorithm::{Sha256, Sha512};
+    let large = sample_bytes(2, LARGE / 2);
+    let config: &[u8] = b"{\"architecture\":\"amd64\",\"os\":\"linux\"}";
+    let other: &[u8] = b"{\"architecture\":\"arm64\",\"os\":\"linux\"}";
+    let manifests = [
+        (Sha512, config, vec![(Sha512, large.as_slice()), (Sha256, b"a short digest")]),
+        (Sha256, other, vec![(Sha512, b"a long digest")]),
+    ];
+    let manifests = manifests.map(|(algorithm, config, layers)| {
+        let platform: serde_json::Value = serde_json::from_slice(config).unwrap();
+        let layers = layers.into_iter().map(|(algorithm, bytes)| {
+            add_named(store, media_type::OCI_LAYER_TAR, algorithm, bytes)
+        });
+        let layers: Vec<Descriptor> = layers.collect();
+        let config = add_named(store, media_type::OCI_CONFIG, algorithm, config);
+        let document = json!({
+            "schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST,
+            "config": config, "layers": layers,
+        });
+        let bytes = document.to_string();
+        let manifest = add_named(store, media_type::OCI_MANIFEST, Sha512, bytes.as_bytes());
+        let mut descriptor = serde_json::to_value(manifest).unwrap();
+        descriptor["platform"] = platform;
+        descriptor
+    });
+    let document = json!({
+        "schemaVersion": 2, "mediaType": media_type::OCI_INDEX, "manifests": manifests,
+    });
+    add_named(store, media_type::OCI_INDEX, Sha512, document.to_string().as_bytes())
+}
+
+/// Adds content under its digest of an algorithm.
+pub fn add_named(
+    store: &Store,
+    media_type: &str,
+    algorithm: DigestAlgorithm,
+    bytes: &[u8],
+) -> Descriptor {
+    let digest = compute_digest(algorithm, bytes);
+    store.put_document(&digest, bytes).unwrap();
+    Descriptor::new(media_type, digest, bytes.len() as u64)
 }
 
 /// Adds an index of which one platform is here and one is missing. Not part of [`fill_with_sample`],
@@ -138,7 +196,7 @@ fn check_many_threads(source: &dyn Source, expected: &Store) {
         for _ in 0..8 {
             scope.spawn(|| {
                 for (digest, size) in expected.list_blobs().unwrap() {
-                    assert_eq!(sha256(&read_blob(source, &digest, size).unwrap()), digest);
+                    assert!(has_digest(&read_blob(source, &digest, size).unwrap(), &digest));
                 }
             });
         }

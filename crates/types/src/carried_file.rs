@@ -46,7 +46,7 @@ mod tests {
 
     #[test]
     fn a_file_has_a_name_that_stays_in_its_folder() {
-        let blob = Blob { digest: Digest::from_bytes([3; 32]), size: 9 };
+        let blob = Blob { digest: Digest::Sha256([3; 32]), size: 9 };
         let layer = Descriptor::new("application/octet-stream", blob.digest, blob.size);
         let text = serde_json::json!({"schemaVersion": 2, "mediaType": media_type::OCI_MANIFEST, "layers": [layer]});
         let manifest = Manifest::parse("t", text.to_string().as_bytes()).unwrap();

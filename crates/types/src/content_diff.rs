@@ -201,7 +201,7 @@ mod tests {
     use super::*;
 
     fn make_blob(content: u8, size: u64) -> Blob {
-        Blob { digest: Digest::from_bytes([content; 32]), size }
+        Blob { digest: Digest::Sha256([content; 32]), size }
     }
 
     /// A list of images, each with a manifest (its digest, 1 byte) and one layer.

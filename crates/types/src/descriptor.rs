@@ -331,7 +331,7 @@ mod tests {
 
     #[test]
     fn a_root_is_found_again_by_the_annotations_it_wrote() {
-        let digest = Digest::from_bytes([7; 32]);
+        let digest = Digest::Sha256([7; 32]);
         let root = Root::new(
             "ghcr.io/a/b:1".parse().unwrap(),
             RootKind::Image,

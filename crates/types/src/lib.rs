@@ -45,7 +45,7 @@ pub mod yaml;
 pub use cause::{Cause, causes_of, error_chain, error_chain_without};
 pub use client_certificate::ClientCertificate;
 pub use descriptor::{Descriptor, Index, Manifest, Root, RootKind};
-pub use digest::Digest;
+pub use digest::{Digest, DigestAlgorithm};
 pub use duration::GoDuration;
 pub use error::{Error, Result};
 pub use hub::{CommitId, GitId, ModelId};

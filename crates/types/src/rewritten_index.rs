@@ -51,10 +51,12 @@ pub enum IndexEntryChange {
     Remove,
     /// It is an index that the registry refuses, with these bytes: what it lists takes its place.
     Flatten(Vec<u8>),
+    /// The registry keeps the same bytes under another digest.
+    Rename(Digest),
 }
 
 /// Rewrites an index: removes the manifests that are not carried, puts what a refused inner index lists
-/// in its place, and notes the original digest in an annotation. Works on the JSON itself, so that
+/// in its place, gives manifests the digests that the registry has them under, and notes the original digest in an annotation. Works on the JSON itself, so that
 /// fields which Gantry does not know stay. `name` is what errors call the index.
 ///
 /// ```text
@@ -108,6 +110,11 @@ fn change_entries(
         match change_of(&digest) {
             IndexEntryChange::Keep => changed.push(entry),
             IndexEntryChange::Remove => {}
+            IndexEntryChange::Rename(digest) => {
+                let mut entry = entry;
+                entry["digest"] = json!(digest);
+                changed.push(entry);
+            }
             // Each inner index once: nested ones that list each other many times would grow without end.
             IndexEntryChange::Flatten(_) if !flattened.insert(digest) => {}
             IndexEntryChange::Flatten(bytes) => {
@@ -127,7 +134,7 @@ mod tests {
     use super::*;
 
     fn digest(n: u8) -> Digest {
-        Digest::from_bytes([n; 32])
+        Digest::Sha256([n; 32])
     }
 
     fn index_of(children: &[u8], annotations: &serde_json::Value) -> Vec<u8> {

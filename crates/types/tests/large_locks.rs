@@ -25,7 +25,7 @@ struct LockSize {
 fn digest(kind: u8, number: u32) -> Digest {
     let mut bytes = [kind; 32];
     bytes[..4].copy_from_slice(&number.to_be_bytes());
-    Digest::from_bytes(bytes)
+    Digest::Sha256(bytes)
 }
 
 fn make_lock(size: LockSize) -> Lock {

@@ -42,7 +42,7 @@ struct ImageSeed {
 fn digest(part: u8, content: u8) -> Digest {
     let mut bytes = [content; 32];
     bytes[0] = part;
-    Digest::from_bytes(bytes)
+    Digest::Sha256(bytes)
 }
 
 fn image_seed() -> impl Strategy<Value = ImageSeed> {
@@ -65,7 +65,7 @@ fn manifest(digest: Digest, platform: Option<Platform>) -> LockedManifest {
         size: 1,
         media_type: media_type::OCI_MANIFEST.into(),
         platform,
-        config: Some(Blob { digest: Digest::from_bytes([0xcc; 32]), size: 1 }),
+        config: Some(Blob { digest: Digest::Sha256([0xcc; 32]), size: 1 }),
         layers: vec![],
         layer_urls: std::collections::BTreeMap::new(),
     }

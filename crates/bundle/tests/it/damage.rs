@@ -166,6 +166,13 @@ fn every_wrong_file_has_its_own_error() {
         matches!(&dense, BundleFileFault::Newer { what } if what.starts_with("bundle feature dense")),
         "{dense}"
     );
+    // The feature and the index belong together: a reader without the feature must see it there.
+    let other = 4 - whole[tail + 20];
+    let differing = with(&|bytes| change_end(bytes, 20, other));
+    assert!(
+        matches!(&differing, BundleFileFault::IndexWrong { reason } if reason.contains("sha512")),
+        "{differing}"
+    );
 }
 
 /// Writes a field of the end record with the right hash, as another version of Gantry would.

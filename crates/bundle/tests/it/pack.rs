@@ -10,7 +10,7 @@ use std::process::Command;
 use crate::common::{self, SMALL, World, volumes};
 use gantry_bundle::{BundleFile, BundleFileSize, BundleManifest, Error, PackAction, Recheck};
 use store::progress::SilentProgress;
-use types::ByteSize;
+use types::{ByteSize, DigestAlgorithm};
 
 #[test]
 fn the_same_store_gives_the_same_bytes() {
@@ -93,18 +93,51 @@ fn tar_opens_all_volumes_into_a_layout_that_skopeo_reads() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         assert_eq!(String::from_utf8_lossy(&output.stderr), "", "tar prints no warning");
     }
-    join_pieces(&layout.join("blobs/sha256"));
-
-    for (digest, size) in world.store.list_blobs().unwrap() {
-        let bytes = fs::read(layout.join("blobs/sha256").join(digest.hex())).unwrap();
-        assert_eq!((store::hash::sha256(&bytes), bytes.len() as u64), (digest, size));
-    }
+    check_extracted(&world, &layout);
     let reference = format!("oci:{}:docker.io/library/image:1.0", layout.display());
     let output = Command::new("skopeo").args(["inspect", "--raw", &reference]).output();
     let output = output.expect("skopeo is missing: run dev/setup");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let root = &world.store.roots().unwrap()[0];
     assert_eq!(store::hash::sha256(&output.stdout), root.descriptor.digest);
+}
+
+#[test]
+fn other_tar_programs_read_the_long_names_of_sha512_as_well() {
+    let world = World::new();
+    world.pack(SMALL);
+    let python =
+        "import sys, tarfile\ntarfile.open(sys.argv[1]).extractall(sys.argv[2], filter='data')";
+    for program in [
+        vec!["bsdtar", "xf", "BUNDLE", "-C", "LAYOUT"],
+        vec!["busybox", "tar", "xf", "BUNDLE", "-C", "LAYOUT"],
+        vec!["python3", "-c", python, "BUNDLE", "LAYOUT"],
+    ] {
+        let layout = tempfile::tempdir().unwrap();
+        for path in world.paths() {
+            let argument = |word: &&str| match *word {
+                "BUNDLE" => path.clone().into_os_string(),
+                "LAYOUT" => layout.path().as_os_str().to_owned(),
+                other => other.into(),
+            };
+            let output = Command::new(program[0]).args(program[1..].iter().map(argument)).output();
+            let output = output.unwrap_or_else(|error| panic!("{}: {error}", program[0]));
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+        check_extracted(&world, layout.path());
+    }
+}
+
+/// Joins the pieces of what was extracted, and checks that every blob of the store is there.
+fn check_extracted(world: &World, layout: &Path) {
+    for algorithm in DigestAlgorithm::ALL {
+        join_pieces(&layout.join(algorithm.layout_folder()));
+    }
+    for (digest, size) in world.store.list_blobs().unwrap() {
+        let bytes = fs::read(layout.join(digest.layout_path())).unwrap();
+        assert!(store::hash::has_digest(&bytes, &digest), "{digest}");
+        assert_eq!(bytes.len() as u64, size);
+    }
 }
 
 /// As a person would: `cat <hex>.* > <hex>`.

@@ -1,5 +1,5 @@
 //! The example bytes under docs/formats/vectors: what is written today is what was written then.
-//! `GANTRY_BLESS=1 cargo test -p gantry-bundle --test vectors` writes them anew, for a format that
+//! `GANTRY_BLESS=1 cargo test -p gantry-bundle --test it vectors` writes them anew, for a format that
 //! was changed before its release.
 #![allow(clippy::unwrap_used)]
 
@@ -10,21 +10,27 @@ use std::path::{Path, PathBuf};
 use gantry_bundle::{Bundle, BundleContents, BundleFileSize, BundleName, Recheck};
 use store::progress::SilentProgress;
 use store::{Source as _, Store};
-use types::{ByteSize, Descriptor, Root, RootKind, media_type};
+use testkit::store_suite::add_named;
+use types::{ByteSize, DigestAlgorithm, Root, RootKind, media_type};
 
-fn vectors() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/formats/vectors/bundle")
+/// The example whose content is named by this algorithm.
+fn vectors(algorithm: DigestAlgorithm) -> PathBuf {
+    let name = match algorithm {
+        DigestAlgorithm::Sha256 => "bundle",
+        DigestAlgorithm::Sha512 => "bundle-sha512",
+    };
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/formats/vectors").join(name)
 }
 
-/// One image of one platform, whose layer goes on from the first bundle file to the second.
-fn pack_example(out: &Path) {
+/// One image of one platform, whose layer goes on from the first bundle file to the second. Its config
+/// is named by its sha256 in either example.
+fn pack_example(algorithm: DigestAlgorithm, out: &Path) {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
     let _session = store.open_session().unwrap();
-    let put = |kind: &str, bytes: &[u8]| {
-        Descriptor::new(kind, store.put_bytes(bytes).unwrap(), bytes.len() as u64)
-    };
-    let config = put(media_type::OCI_CONFIG, br#"{"architecture":"amd64","os":"linux"}"#);
+    let put = |kind: &str, bytes: &[u8]| add_named(&store, kind, algorithm, bytes);
+    let config = br#"{"architecture":"amd64","os":"linux"}"#;
+    let config = add_named(&store, media_type::OCI_CONFIG, DigestAlgorithm::Sha256, config);
     let layer: Vec<u8> = b"gantry\n".iter().copied().cycle().take(70_000).collect();
     let layer = put(media_type::OCI_LAYER_TAR, &layer);
     let manifest = format!(
@@ -44,28 +50,35 @@ fn pack_example(out: &Path) {
 }
 
 #[test]
-fn the_example_is_packed_to_the_bytes_of_the_vectors() {
-    if std::env::var_os("GANTRY_BLESS").is_some() {
-        pack_example(&vectors());
-    }
-    let out = tempfile::tempdir().unwrap();
+fn the_examples_are_packed_to_the_bytes_of_the_vectors() {
+    for algorithm in DigestAlgorithm::ALL {
+        if std::env::var_os("GANTRY_BLESS").is_some() {
+            pack_example(algorithm, &vectors(algorithm));
+        }
+        let out = tempfile::tempdir().unwrap();
 
-    pack_example(out.path());
+        pack_example(algorithm, out.path());
 
-    for name in ["example-1.0001.gantry", "example-1.0002.gantry", "example-1.gantry.json"] {
-        let (now, then) = (fs::read(out.path().join(name)), fs::read(vectors().join(name)));
-        assert!(now.unwrap() == then.unwrap(), "{name} is not what it was");
+        for name in ["example-1.0001.gantry", "example-1.0002.gantry", "example-1.gantry.json"] {
+            let then = fs::read(vectors(algorithm).join(name));
+            let now = fs::read(out.path().join(name));
+            assert!(now.unwrap() == then.unwrap(), "{name} of {algorithm} is not what it was");
+        }
     }
 }
 
 #[test]
 fn the_vectors_are_read() {
-    let paths = common::volumes(&vectors());
+    for algorithm in DigestAlgorithm::ALL {
+        let paths = common::volumes(&vectors(algorithm));
 
-    let bundle = Bundle::open(&paths).unwrap();
+        let bundle = Bundle::open(&paths).unwrap();
 
-    assert_eq!(bundle.roots().unwrap()[0].name.to_string(), "docker.io/library/example:1");
-    for path in &paths {
-        assert!(gantry_bundle::verify_file(path, &SilentProgress).unwrap().is_whole());
+        let root = &bundle.roots().unwrap()[0];
+        assert_eq!(root.name.to_string(), "docker.io/library/example:1");
+        assert_eq!(root.descriptor.digest.algorithm(), algorithm);
+        for path in &paths {
+            assert!(gantry_bundle::verify_file(path, &SilentProgress).unwrap().is_whole());
+        }
     }
 }

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
-use types::{Digest, Reference};
+use types::{Digest, DigestAlgorithm, Reference};
 
 use super::findings::{PartRole, ReferencePart};
 use super::names::{self, KeyMeaning};
@@ -184,7 +184,7 @@ fn compose_group(pieces: &ImageFields, path: &DocumentPath) -> Option<ComposedIm
 fn join_parts(parts: [Option<ReferencePart>; 5]) -> Option<(Reference, Vec<ReferencePart>)> {
     let [registry, repository, name, mut tag, mut digest] = parts;
     // NVIDIA's gpu-operator takes a digest in `version`; Grafana's chart has the bare hex in `sha`.
-    if digest.is_none() && tag.as_ref().is_some_and(|tag| tag.text.starts_with("sha256:")) {
+    if digest.is_none() && tag.as_ref().is_some_and(|tag| tag.text.parse::<Digest>().is_ok()) {
         digest = tag.take().map(|tag| ReferencePart { role: PartRole::Digest, ..tag });
     }
     let path: Vec<&str> = [&registry, &repository, &name]
@@ -197,13 +197,18 @@ fn join_parts(parts: [Option<ReferencePart>; 5]) -> Option<(Reference, Vec<Refer
         text = format!("{text}:{}", tag.text);
     }
     if let Some(digest) = &digest {
-        let hex = digest.text.strip_prefix("sha256:").unwrap_or(&digest.text);
-        text = format!("{text}@{}", Digest::from_hex(hex).ok()?);
+        text = format!("{text}@{}", parse_digest_field(&digest.text)?);
     }
     let (reference, shape) = reference_shape::parse_image(&text)?;
     // A single word after joining means that only one part had content.
     (shape > ReferenceShape::Word).then_some(())?;
     Some((reference, [registry, repository, name, tag, digest].into_iter().flatten().collect()))
+}
+
+/// The digest of a field: with its algorithm, or its digits alone, whose number tells the algorithm.
+fn parse_digest_field(text: &str) -> Option<Digest> {
+    let bare = || DigestAlgorithm::ALL.into_iter().find_map(|it| it.parse_hex(text).ok());
+    text.parse().ok().or_else(bare)
 }
 
 /// The text of a string or number. YAML reads an unquoted tag such as `3.1` as a number.

@@ -496,7 +496,11 @@ mod tests {
     #[test]
     fn a_digest_that_is_another_one_at_the_site_is_a_value_of_its_own() {
         let slots = [new_slot("repository", "q.io/o/app"), new_slot("digest", "sha256:aa")];
-        let digest = Some(DigestChange { was: "aa".into(), now: "bb".into() });
+        let digest = Some(DigestChange {
+            was: "aa".into(),
+            now: "bb".into(),
+            algorithms: [types::DigestAlgorithm::Sha256; 2],
+        });
         let goal =
             new_goal("site/ai/o/app:1@sha256:bb", "q.io/o/app:1@sha256:aa", &[(0, 0), (1, 13)]);
         let goals = [MoveGoal { digest: digest.clone(), ..goal }];

@@ -5,7 +5,7 @@
 //! without all of its platforms, and has another one. A pin then has to name that one, and the texts
 //! include the digest also where a field of its own has it.
 
-use types::Reference;
+use types::{DigestAlgorithm, Reference};
 
 use super::indexed_render::IndexedRender;
 use crate::find::{FoundImage, PartRole, ReferencePart};
@@ -29,26 +29,34 @@ pub(crate) struct ImageMove {
     pub(crate) digest: Option<DigestChange>,
 }
 
-/// The digest of an index at the source and at the site, without the algorithm, as 64 hexadecimal
-/// digits.
+/// The digest of an index at the source and at the site.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DigestChange {
-    /// The digest at the source.
+    /// The hexadecimal digits of the digest at the source, without the algorithm.
     pub(crate) was: String,
-    /// The digest at the site.
+    /// Those at the site.
     pub(crate) now: String,
+    /// The algorithms at the source and at the site.
+    pub(crate) algorithms: [DigestAlgorithm; 2],
 }
 
 impl DigestChange {
     /// The change from one reference to another; `None` where both name the same, or one names none.
     fn between(source: &Reference, site: &Reference) -> Option<Self> {
         let (was, now) = (source.digest()?, site.digest()?);
-        (was != now).then(|| Self { was: was.hex(), now: now.hex() })
+        let algorithms = [was.algorithm(), now.algorithm()];
+        (was != now).then(|| Self { was: was.hex(), now: now.hex(), algorithms })
     }
 
     /// A text with the digest at the site.
     pub(crate) fn apply(&self, text: &str) -> String {
-        text.replace(&self.was, &self.now)
+        let [was, now] = self.algorithms;
+        if was == now {
+            return text.replace(&self.was, &self.now);
+        }
+        // A registry that does not know the algorithm keeps the same bytes under another digest.
+        let whole = text.replace(&format!("{was}:{}", self.was), &format!("{now}:{}", self.now));
+        whole.replace(&self.was, &self.now)
     }
 }
 

@@ -105,8 +105,11 @@ pub(crate) fn run(context: &CommandContext, args: &InspectArgs) -> Result<()> {
 /// Whether a root has a text in its name, or a digest that begins with it.
 fn is_match(root: &types::Root, text: &str) -> bool {
     let text = text.to_lowercase();
-    let digest = root.descriptor.digest.to_string();
-    let hex = text.strip_prefix("sha256:").unwrap_or(&text);
+    let digest = root.descriptor.digest;
+    let hex = match text.split_once(':') {
+        Some((algorithm, hex)) if algorithm == digest.algorithm().name() => hex,
+        _ => &text,
+    };
     root.name.to_string().to_lowercase().contains(&text)
-        || !hex.is_empty() && digest.strip_prefix("sha256:").is_some_and(|own| own.starts_with(hex))
+        || !hex.is_empty() && digest.hex().starts_with(hex)
 }

@@ -292,15 +292,16 @@ fn load_into_registry(
 fn print_push_warnings(context: &CommandContext, prefix: &RegistryPrefix, push: &RegistrySink) {
     let left_out = push.left_out_manifests();
     let left_names: HashSet<&Reference> = left_out.iter().map(|left| &left.name).collect();
-    let (mut without_attestations, mut sparse) = (Vec::new(), Vec::new());
+    let (mut without_attestations, mut sparse, mut renamed) = (Vec::new(), Vec::new(), Vec::new());
     for one in push.rewritten_indexes() {
         let mut item = format!("{}: its digest is now {} (was {})", one.name, one.to, one.from);
         if one.flattened {
             item.push_str("; it lists the manifests of its nested indexes itself");
         }
-        match left_names.contains(&one.name) {
-            true => without_attestations.push(item),
-            false => sparse.push(item),
+        match one {
+            one if left_names.contains(&one.name) => without_attestations.push(item),
+            one if one.renamed => renamed.push(item),
+            _ => sparse.push(item),
         }
     }
     for (items, cause) in [
@@ -313,6 +314,9 @@ fn print_push_warnings(context: &CommandContext, prefix: &RegistryPrefix, push: 
         );
         context.ui.print_grouped_warning(&about, &items);
     }
+    let about = "the registry keeps manifests under their sha256 alone, so these have another digest there: \
+                 pins of the original do not resolve";
+    context.ui.print_grouped_warning(about, &renamed);
     if let Some(first) = left_out.first() {
         let names: BTreeSet<String> = left_out.iter().map(|left| left.name.to_string()).collect();
         let names: Vec<String> = names.into_iter().collect();

@@ -33,7 +33,7 @@ fn a_wrong_input_is_told_with_its_place_and_nothing_is_touched() {
         (format!("{SMALL}models: [{{url: \"http://127.0.0.1:1/x.gguf\"}}]\n"), "127.0.0.1:1"),
         (
             format!("{SMALL}models: [{{url: \"http://127.0.0.1:1/x\", sha256: abc}}]\n"),
-            "64 hex digits",
+            "64 lower-case hex digits",
         ),
         (format!("{SMALL}models: [{{ollama: \"tiny:3b\", folder: ./none}}]\n"), "none"),
         (format!("{SMALL}models: [{{hf: own/model, folder: ./none}}]\n"), "none"),

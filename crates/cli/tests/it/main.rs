@@ -25,6 +25,7 @@ mod refused;
 mod relocate;
 mod secrets;
 mod serve;
+mod sha512;
 mod slow;
 mod snapshots;
 mod sources;

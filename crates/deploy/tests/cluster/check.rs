@@ -67,7 +67,7 @@ async fn a_healthy_release_is_well_and_each_thing_that_is_wrong_is_told_apart() 
     // Simulates that somebody pushed another image to the tag, and that one image was never loaded.
     let is_curious = |image: &&mut LockedImage| image.reference.to_string().contains("curious");
     let pushed_over = lock.images.iter_mut().find(is_curious).unwrap();
-    pushed_over.digest = Digest::from_bytes([7; 32]);
+    pushed_over.digest = Digest::Sha256([7; 32]);
     pushed_over.manifests[0].digest = pushed_over.digest;
     let mut absent = lock.images[0].clone();
     absent.reference = "ghcr.io/example/absent:1".parse().unwrap();

@@ -291,3 +291,41 @@ fn an_ollama_model_s_manifest_is_pulled_verbatim() {
     assert_eq!(answer.header("docker-content-digest"), Some(digest.to_string().as_str()));
     assert_eq!(fs::read(layout.join("blobs/sha256").join(layer.hex())).unwrap(), b"GGUF");
 }
+
+#[test]
+fn content_of_a_sha512_is_served_under_it_and_never_with_wrong_bytes() {
+    let world = Filled::new();
+    let root = testkit::store_suite::add_long_digest_sample(&world.store);
+    let served = Served::new(world.store.clone());
+    let closure = store::find_closure(&world.store, &root).unwrap();
+    let at = |kind: &str, version: &str| format!("/v2/quay.io/long/digests/{kind}/{version}");
+
+    let by_tag = served.get(&at("manifests", "1"));
+
+    let digest = root.descriptor.digest.to_string();
+    assert_eq!(by_tag.header("docker-content-digest"), Some(digest.as_str()));
+    assert!(store::hash::has_digest(&by_tag.body, &root.descriptor.digest));
+    for manifest in &closure.manifests {
+        let got = served.get(&at("manifests", &manifest.digest.to_string()));
+        assert!(store::hash::has_digest(&got.body, &manifest.digest), "{}", manifest.digest);
+    }
+    for blob in &closure.blobs {
+        let path = at("blobs", &blob.digest.to_string());
+        let got = served.get(&path);
+        assert!(store::hash::has_digest(&got.body, &blob.digest), "{}", blob.digest);
+        let range = served.curl(&path, &["--range", "2-5"]);
+        assert_eq!((range.status, &range.body[..]), (206, &got.body[2..6]));
+    }
+    let other = served.get(&at("blobs", "sha384:00"));
+    assert_eq!((other.status, &other.json()["errors"][0]["code"]), (400, &json!("DIGEST_INVALID")));
+
+    let layer = closure.blobs.iter().max_by_key(|blob| blob.size).unwrap();
+    let path = world.store.blob_path(&layer.digest);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[9] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let served = Served::new(world.store.clone());
+    let range = served.curl(&at("blobs", &layer.digest.to_string()), &["--range", "2-5"]);
+    assert_eq!(range.status, 500, "{}", range.text());
+    assert!(range.text().contains(&layer.digest.to_string()), "{}", range.text());
+}

@@ -7,7 +7,8 @@
 //!       ◀─ events, a line of JSON each (`SeederEvent`) ─────── stderr
 //! ```
 //!
-//! Numbers are big-endian. The pod asks for pieces of at most [`PIECE`] bytes, several ahead, so that
+//! Numbers are big-endian. A digest is the number of its algorithm (0 sha256, 1 sha512) and 64 bytes,
+//! the last 32 of them zero for sha256. The pod asks for pieces of at most [`PIECE`] bytes, several ahead, so that
 //! the connection through the API server is always busy; each request has one reply, in the order of
 //! the requests. Neither side trusts the other: lengths are checked before anything is allocated,
 //! only blobs of the order are sent, and the pod hashes all that it writes.
@@ -18,7 +19,7 @@ use types::Digest;
 
 /// The first bytes from the pod: the version of the protocol that its Gantry speaks. Whatever else
 /// comes first (a shell's message, an older Gantry) is recognised by not being this.
-pub(super) const HELLO: &[u8; 8] = b"gantry-1";
+pub(super) const HELLO: &[u8; 8] = b"gantry-2";
 /// The most bytes in one reply: large enough that its 9 bytes of header do not matter, small enough
 /// that a window of them is little memory.
 pub(super) const PIECE: u32 = 1 << 20;
@@ -27,8 +28,8 @@ pub(super) const LONGEST_ORDER: u32 = 64 << 20;
 /// The longest error message in a reply.
 pub(super) const LONGEST_WORDS: usize = 4096;
 
-/// Bytes of a request: id, digest, start, length.
-pub(super) const REQUEST: usize = 4 + 32 + 8 + 4;
+/// Bytes of a request: id, digest (its algorithm and 64 bytes), start, length.
+pub(super) const REQUEST: usize = 4 + 1 + 64 + 8 + 4;
 /// Bytes of a reply's header: id, status, length.
 pub(super) const HEAD: usize = 4 + 1 + 4;
 
@@ -45,23 +46,39 @@ impl PieceRequest {
     pub(super) fn to_bytes(self) -> [u8; REQUEST] {
         let mut bytes = [0; REQUEST];
         bytes[..4].copy_from_slice(&self.id.to_be_bytes());
-        bytes[4..36].copy_from_slice(self.digest.as_bytes());
-        bytes[36..44].copy_from_slice(&self.start.to_be_bytes());
-        bytes[44..].copy_from_slice(&self.length.to_be_bytes());
+        bytes[4] = match self.digest {
+            Digest::Sha256(_) => 0,
+            Digest::Sha512(_) => 1,
+        };
+        let hash = self.digest.as_bytes();
+        bytes[5..5 + hash.len()].copy_from_slice(hash);
+        bytes[69..77].copy_from_slice(&self.start.to_be_bytes());
+        bytes[77..].copy_from_slice(&self.length.to_be_bytes());
         bytes
     }
 
-    pub(super) fn parse(bytes: &[u8; REQUEST]) -> Self {
+    pub(super) fn parse(bytes: &[u8; REQUEST]) -> io::Result<Self> {
         let (id, rest) = split_array::<4, _>(bytes);
-        let (digest, rest) = split_array::<32, _>(rest);
+        let (algorithm, rest) = split_array::<1, _>(rest);
+        let (hash, rest) = split_array::<64, _>(rest);
         let (start, rest) = split_array::<8, _>(rest);
         let (length, _) = split_array::<4, _>(rest);
-        Self {
+        let (short, tail) = split_array::<32, _>(&hash);
+        let digest = match algorithm[0] {
+            0 if tail.iter().all(|byte| *byte == 0) => Digest::Sha256(short),
+            1 => Digest::Sha512(hash),
+            other => {
+                let reason =
+                    format!("the request has a digest that is not valid (algorithm {other})");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+            }
+        };
+        Ok(Self {
             id: u32::from_be_bytes(id),
-            digest: Digest::from_bytes(digest),
+            digest,
             start: u64::from_be_bytes(start),
             length: u32::from_be_bytes(length),
-        }
+        })
     }
 }
 
@@ -150,7 +167,10 @@ mod tests {
     #[test]
     fn requests_and_answers_come_out_as_they_went_in() {
         let request = PieceRequest { id: 7, digest: sha256(b"x"), start: 1 << 40, length: PIECE };
-        assert_eq!(PieceRequest::parse(&request.to_bytes()), request);
+        assert_eq!(PieceRequest::parse(&request.to_bytes()).unwrap(), request);
+        let mut unknown = request.to_bytes();
+        unknown[4] = 2;
+        assert!(PieceRequest::parse(&unknown).is_err());
         let head = PieceHeader { id: 9, is_piece: false, length: 12 };
         assert_eq!(PieceHeader::parse(&head.to_bytes()).unwrap(), head);
         let long = PieceHeader { id: 9, is_piece: true, length: PIECE + 1 };
@@ -179,9 +199,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_request_reads_back(id: u32, digest: [u8; 32], start: u64, length: u32) {
-            let request = PieceRequest { id, digest: Digest::from_bytes(digest), start, length };
-            prop_assert_eq!(PieceRequest::parse(&request.to_bytes()), request);
+        fn every_request_reads_back(
+            id: u32, short: [u8; 32], long in proptest::collection::vec(any::<u8>(), 64),
+            start: u64, length: u32,
+        ) {
+            for digest in [Digest::Sha256(short), Digest::Sha512(long.try_into().unwrap())] {
+                let request = PieceRequest { id, digest, start, length };
+                prop_assert_eq!(PieceRequest::parse(&request.to_bytes()).unwrap(), request);
+            }
         }
 
         #[test]

@@ -226,7 +226,7 @@ mod tests {
     }
 
     fn content(byte: u8) -> FileContent {
-        FileContent { digest: Digest::from_bytes([byte; 32]), size: 1 }
+        FileContent { digest: Digest::Sha256([byte; 32]), size: 1 }
     }
 
     fn make_plan() -> ModelPlan {
@@ -291,7 +291,7 @@ mod tests {
     #[test]
     fn a_pod_may_ask_for_the_blobs_of_its_order_and_for_no_others() {
         let digests = make_order(vec![make_plan(), make_plan()]).digests();
-        assert_eq!(digests, [[1; 32], [2; 32]].map(Digest::from_bytes).into());
+        assert_eq!(digests, [[1; 32], [2; 32]].map(Digest::Sha256).into());
         for task in [SeederTask::Verify, SeederTask::List] {
             let order = SeederOrder { folder: String::new(), node_folder: None, task };
             assert_eq!(order.digests(), BTreeSet::new());

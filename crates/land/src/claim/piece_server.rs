@@ -51,7 +51,7 @@ pub(super) async fn answer_requests(
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
                 Err(error) => return Err(error),
             }
-            if requests.send(PieceRequest::parse(&bytes)).await.is_err() {
+            if requests.send(PieceRequest::parse(&bytes)?).await.is_err() {
                 return Ok(());
             }
         }

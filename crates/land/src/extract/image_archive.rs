@@ -3,13 +3,14 @@
 //! of `docker save` beside it, whose paths lead into the same blobs, as docker 25 and later write it
 //! (`docker load`, `skopeo … docker-archive:`).
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use store::{Source, find_closure, read_blob};
 use types::descriptor::PlatformObject;
 use types::lock::Blob;
-use types::{Descriptor, Digest, Index, Manifest, Platform, Root, media_type};
+use types::{Descriptor, Digest, DigestAlgorithm, Index, Manifest, Platform, Root, media_type};
 
 use super::error::{Result, disk_error};
 use crate::blob_tar::{BlobTar, BlobTarBuilder};
@@ -42,21 +43,23 @@ pub(super) fn build_image_archive(
     tar.add_bytes(Path::new("index.json"), &index).map_err(failed("index.json"))?;
     let mut platform = None;
     if let Some(image) = chosen {
-        let paths: Vec<String> = image.layers.iter().map(blob_path_text).collect();
+        let paths: Vec<String> = image.layers.iter().map(Digest::layout_path).collect();
         // Docker loads an image that has no name as well.
         let names: Vec<String> =
             root.name.tag().map(|tag| format!("{}:{tag}", root.name.name())).into_iter().collect();
         let document = json!([{
-            "Config": blob_path_text(&image.config), "RepoTags": names, "Layers": paths}]);
+            "Config": image.config.layout_path(), "RepoTags": names, "Layers": paths}]);
         let bytes = document.to_string().into_bytes();
         tar.add_bytes(Path::new("manifest.json"), &bytes).map_err(failed("manifest.json"))?;
         platform = image.platform;
     }
-    for folder in ["blobs", "blobs/sha256"] {
+    let used: BTreeSet<DigestAlgorithm> =
+        closure.descriptors().map(|descriptor| descriptor.digest.algorithm()).collect();
+    for folder in std::iter::once("blobs").chain(used.iter().map(|used| used.layout_folder())) {
         tar.add_folder(Path::new(folder)).map_err(disk_error(Path::new(folder)))?;
     }
     for descriptor in closure.descriptors() {
-        let path = PathBuf::from(blob_path_text(&descriptor.digest));
+        let path = PathBuf::from(descriptor.digest.layout_path());
         let blob = Blob { digest: descriptor.digest, size: descriptor.size };
         tar.add_file(&path, blob).map_err(disk_error(&path))?;
     }
@@ -110,10 +113,6 @@ fn choose_image(
     };
     let at = wanted.and_then(position).or_else(|| position(&own)).unwrap_or(0);
     Ok(if images.is_empty() { None } else { Some(images.swap_remove(at)) })
-}
-
-fn blob_path_text(digest: &Digest) -> String {
-    format!("blobs/sha256/{}", digest.hex())
 }
 
 fn to_document_error(cause: serde_json::Error) -> types::Error {

@@ -7,7 +7,7 @@ use store::{Source, read_blob};
 use types::carried_file::CarriedFile;
 use types::lock::Blob;
 use types::snapshot::Snapshot;
-use types::{Manifest, ModelId, Platform, Reference, Root, RootKind, media_type};
+use types::{DigestAlgorithm, Manifest, ModelId, Platform, Reference, Root, RootKind, media_type};
 
 use super::error::Result;
 use super::image_archive::build_image_archive;
@@ -167,7 +167,7 @@ fn plan_root(
 /// id.
 fn plan_ollama_folder(name: &Reference, manifest: &Manifest, bytes: &[u8]) -> ItemContent {
     let blob = |blob: &types::Descriptor| {
-        (Path::new("blobs").join(format!("sha256-{}", blob.digest.hex())), blob.into())
+        (Path::new("blobs").join(blob.digest.dashed_text()), blob.into())
     };
     let path = Path::new("manifests").join(name.registry()).join(name.repository());
     let path = path.join(name.tag().unwrap_or("latest"));
@@ -199,10 +199,12 @@ impl RootFileNames {
 fn to_file_name(text: &str) -> String {
     // The longest name of a file is 255 bytes; a digest is recognised by its first digits.
     const MOST_HEX: usize = 12;
-    let text = match text.split_once("sha256:") {
-        Some((before, hex)) => format!("{before}sha256-{}", &hex[..MOST_HEX.min(hex.len())]),
-        None => text.to_owned(),
-    };
+    let algorithms = DigestAlgorithm::ALL.map(DigestAlgorithm::name);
+    let digest = algorithms.into_iter().find_map(|algorithm| {
+        let (before, hex) = text.split_once(&format!("{algorithm}:"))?;
+        Some(format!("{before}{algorithm}-{}", &hex[..MOST_HEX.min(hex.len())]))
+    });
+    let text = digest.unwrap_or_else(|| text.to_owned());
     text.replace(['/', ':', '@'], "_")
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde::Serialize;
 use store::confined::{ConfinedFolder, is_refused_link};
-use store::hash::Sha256Hasher;
+use store::hash::DigestHasher;
 use types::lock::Blob;
 
 use super::error::{Error, Result, disk_error};
@@ -67,7 +67,7 @@ impl ExtractItem {
 /// Whether a file has the content of a blob.
 pub(super) fn has_blob(folder: &ConfinedFolder, path: &Path, blob: Blob) -> Result<bool> {
     let Some(mut file) = open_of_size(folder, path, blob.size)? else { return Ok(false) };
-    let mut hash = Sha256Hasher::new();
+    let mut hash = DigestHasher::for_digest(&blob.digest);
     let mut piece = vec![0; PIECE];
     loop {
         let read = file.read(&mut piece).map_err(disk_error(&folder.path().join(path)))?;
@@ -102,7 +102,7 @@ fn has_archive(folder: &ConfinedFolder, path: &Path, tar: &BlobTar) -> Result<bo
                 }
             }
             BlobTarPiece::Blob(blob) => {
-                let mut hash = Sha256Hasher::new();
+                let mut hash = DigestHasher::for_digest(&blob.digest);
                 let mut left = blob.size;
                 while left > 0 {
                     let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());

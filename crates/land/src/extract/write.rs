@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use store::Source;
 use store::confined::ConfinedFolder;
-use store::hash::{Sha256Hasher, sha256};
+use store::hash::{DigestHasher, sha256};
 use store::progress::Progress;
 use types::lock::Blob;
 
@@ -169,7 +169,7 @@ impl ItemWriter<'_> {
         buffer: &mut [u8],
     ) -> Result<()> {
         let mut reader = self.source.open_blob(&blob.digest, 0..blob.size)?;
-        let mut hash = Sha256Hasher::new();
+        let mut hash = DigestHasher::for_digest(&blob.digest);
         loop {
             let read = reader
                 .read(buffer)

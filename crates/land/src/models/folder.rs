@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use store::confined::ConfinedFolder;
-use store::hash::Sha256Hasher;
-use types::Digest;
+use store::hash::DigestHasher;
+use types::{Digest, DigestAlgorithm};
 
 use super::error::{Result, disk_error};
 use super::plan::{FileContent, ModelFolder};
@@ -47,7 +47,8 @@ pub(super) fn file_state(
     if known.any(|known| known.digest == content.digest && known.modified == stat.modified) {
         return Ok(FileState::Right);
     }
-    let is_right = root.digest_file(path, &mut |_| {})? == content.digest;
+    let is_right =
+        root.digest_file(path, content.digest.algorithm(), &mut |_| {})? == content.digest;
     Ok(if is_right { FileState::Right } else { FileState::Wrong })
 }
 
@@ -98,10 +99,15 @@ impl ModelStorage for Path {
         Ok(Some(FileStat { size: metadata.len(), modified }))
     }
 
-    fn digest_file(&self, path: &Path, advance: &mut dyn FnMut(u64)) -> Result<Digest> {
+    fn digest_file(
+        &self,
+        path: &Path,
+        algorithm: DigestAlgorithm,
+        advance: &mut dyn FnMut(u64),
+    ) -> Result<Digest> {
         let whole = self.join(path);
         let file = ConfinedFolder::new(self).open_file(path).map_err(disk_error(&whole))?;
-        hash_file(file, &whole, advance)
+        hash_file(file, &whole, algorithm, advance)
     }
 
     fn link_target(&self, path: &Path) -> Result<Option<PathBuf>> {
@@ -142,8 +148,13 @@ fn none_if_missing<T>(found: std::io::Result<T>, path: &Path) -> Result<Option<T
     }
 }
 
-fn hash_file(mut file: File, path: &Path, advance: &mut dyn FnMut(u64)) -> Result<Digest> {
-    let mut hash = Sha256Hasher::new();
+fn hash_file(
+    mut file: File,
+    path: &Path,
+    algorithm: DigestAlgorithm,
+    advance: &mut dyn FnMut(u64),
+) -> Result<Digest> {
+    let mut hash = DigestHasher::new(algorithm);
     let mut piece = vec![0; PIECE];
     loop {
         let read = file.read(&mut piece).map_err(disk_error(path))?;

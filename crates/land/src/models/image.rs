@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::json;
-use store::hash::{Sha256Hasher, sha256};
+use store::hash::{DigestHasher, sha256};
 use store::progress::Progress;
 use store::{Source, SourceReader};
 use types::lock::Blob;
@@ -140,7 +140,7 @@ fn compute_digest(
     progress: &dyn Progress,
 ) -> Result<Digest> {
     let mut reader = layer.open_range(source, 0..layer.size());
-    let mut hash = Sha256Hasher::new();
+    let mut hash = DigestHasher::new_sha256();
     let mut piece = vec![0; PIECE];
     loop {
         let read = reader.read(&mut piece).map_err(|cause| {

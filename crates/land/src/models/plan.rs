@@ -356,7 +356,7 @@ fn plan_ollama_model(
         });
     }
     let content = |blob: &Descriptor| {
-        let path = PathBuf::from("blobs").join(format!("sha256-{}", blob.digest.hex()));
+        let path = PathBuf::from("blobs").join(blob.digest.dashed_text());
         (path, FileContent { digest: blob.digest, size: blob.size })
     };
     let contents = manifest.config.iter().chain(&manifest.layers).map(content).collect();

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use types::Digest;
+use types::{Digest, DigestAlgorithm};
 
 use super::Result;
 
@@ -19,8 +19,14 @@ pub trait ModelStorage {
     /// The length and time of a file; `None` where there is no such file.
     fn file_stat(&self, path: &Path) -> Result<Option<FileStat>>;
 
-    /// Reads a file and returns its digest; `advance` gets the number of bytes as they are read.
-    fn digest_file(&self, path: &Path, advance: &mut dyn FnMut(u64)) -> Result<Digest>;
+    /// Reads a file and returns its digest of that algorithm; `advance` gets the number of bytes as they
+    /// are read.
+    fn digest_file(
+        &self,
+        path: &Path,
+        algorithm: DigestAlgorithm,
+        advance: &mut dyn FnMut(u64),
+    ) -> Result<Digest>;
 
     /// The target of a symbolic link as it is written; `None` where there is no link.
     fn link_target(&self, path: &Path) -> Result<Option<PathBuf>>;

@@ -56,8 +56,9 @@ pub fn verify_models<P: ModelStorage + ?Sized>(
                 // Always read, also when the time is the record's: a verification is made because disks
                 // fail silently.
                 Ok(Some(_)) => {
-                    let actual =
-                        place.digest_file(path, &mut |bytes| progress.advance_bytes(bytes))?;
+                    let algorithm = file.digest.algorithm();
+                    let mut advance = |bytes| progress.advance_bytes(bytes);
+                    let actual = place.digest_file(path, algorithm, &mut advance)?;
                     checked.bytes += file.size;
                     if actual != file.digest {
                         fault(path, format!("its digest is {actual} instead of {}", file.digest));

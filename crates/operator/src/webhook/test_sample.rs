@@ -11,7 +11,7 @@ use super::{ImagePinning, WebhookImages};
 pub(crate) const SITE: &str = "version: 1\nregistry: {url: 'site:5000/ai', pullSecret: site}\n";
 
 pub(crate) fn sample_digest(n: u8) -> Digest {
-    Digest::from_bytes([n; 32])
+    Digest::Sha256([n; 32])
 }
 
 pub(crate) fn sample_lock() -> Lock {

@@ -16,7 +16,7 @@ use crate::Result;
 /// `regexp.go`). Anything else is refused before it is split, since a runtime may read it
 /// differently than the rule does.
 pub(super) const FORM: &str = "^[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\\.|_|__|-+)[a-z0-9]+)*)*\
-    (:[A-Za-z0-9_][A-Za-z0-9_.-]*)?(@sha256:[0-9a-f]{64})?$";
+    (:[A-Za-z0-9_][A-Za-z0-9_.-]*)?(@(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}))?$";
 
 /// The variables of the policy, in the order in which they use each other.
 pub(super) fn build_variables(request: &ImagePolicySpec) -> Result<Value> {

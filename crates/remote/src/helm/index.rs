@@ -155,7 +155,7 @@ impl RepositoryIndex {
         let digest = match entry.digest.as_deref().filter(|digest| !digest.is_empty()) {
             None => None,
             Some(text) => Some(
-                Digest::from_hex(text.strip_prefix("sha256:").unwrap_or(text))
+                Digest::from_sha256_hex(text.strip_prefix("sha256:").unwrap_or(text))
                     .map_err(|error| bad(Cause::from_error(error)))?,
             ),
         };

@@ -68,12 +68,12 @@ async fn fetch_chart_blob(
     // What an earlier lock that failed has downloaded. A damaged blob is downloaded again.
     if blob.size <= MAX_ARCHIVE && store.blob_size(&blob.digest)? == Some(blob.size) {
         let bytes = store::read_blob(store, &blob.digest, MAX_ARCHIVE)?;
-        if store::hash::sha256(&bytes) == blob.digest {
+        if store::hash::has_digest(&bytes, &blob.digest) {
             return Ok(bytes);
         }
     }
     let bytes = download_chart_blob(registry, reference, blob).await?;
-    store.put_bytes(&bytes)?;
+    store.put_document(&blob.digest, &bytes)?;
     Ok(bytes)
 }
 
@@ -95,7 +95,7 @@ async fn download_chart_blob(
         .map_err(Error::from_net(&what))?;
     let response = response.require_success().await.map_err(Error::from_net(&what))?;
     let bytes = response.read_bytes(MAX_ARCHIVE).await.map_err(Error::from_net(&what))?;
-    let actual = store::hash::sha256(&bytes);
+    let actual = store::hash::compute_digest(blob.digest.algorithm(), &bytes);
     if actual != blob.digest {
         return Err(Error::DigestMismatch {
             server: registry.host().to_owned(),

@@ -121,7 +121,7 @@ fn read_stored_archive(chart: &RepositoryChart, store: &Store) -> Result<Option<
         Some(size) if size <= MAX_ARCHIVE => {
             let bytes = store::read_blob(store, &digest, MAX_ARCHIVE)?;
             // A damaged blob is downloaded again.
-            Ok((store::hash::sha256(&bytes) == digest).then_some(bytes))
+            Ok(store::hash::has_digest(&bytes, &digest).then_some(bytes))
         }
         _ => Ok(None),
     }

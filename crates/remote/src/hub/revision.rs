@@ -212,7 +212,7 @@ impl ModelRevisionFile {
             // length of the pointer.
             Some(lfs) => {
                 let oid = lfs.sha256.or(lfs.oid).unwrap_or_default();
-                (lfs.size, Some(Digest::from_hex(&oid)?))
+                (lfs.size, Some(Digest::from_sha256_hex(&oid)?))
             }
         };
         Ok(Self { path, size, git, lfs })

@@ -8,9 +8,9 @@ use std::io::{self, Read};
 
 use serde::Deserialize;
 use store::Store;
-use store::hash::Sha256Hasher;
+use store::hash::DigestHasher;
 use store::progress::Progress;
-use types::{Descriptor, Digest, Manifest, Reference, media_type};
+use types::{Descriptor, Digest, DigestAlgorithm, Manifest, Reference, media_type};
 
 use super::archive::{ArchiveFileReader, ImageArchive};
 use super::imported_image::{self, ImageSelection, ImportedImage, MAX_CONFIG, is_named};
@@ -185,7 +185,8 @@ fn import_layer(
             });
         }
         compression => {
-            let (digest, inside) = hash_layer(content.clone()).map_err(unreadable)?;
+            let (digest, inside) =
+                hash_layer(content.clone(), diff_id.algorithm()).map_err(unreadable)?;
             if inside != diff_id {
                 return Err(Error::Damaged {
                     what: what.to_owned(),
@@ -203,11 +204,15 @@ fn import_layer(
     Ok(Descriptor::new(media_type, digest, size))
 }
 
-/// The digest of a compressed layer, and that of its uncompressed content, in one pass.
-fn hash_layer(content: ArchiveFileReader) -> io::Result<(Digest, Digest)> {
-    let mut outer = DigestReader { inner: content, hash: Sha256Hasher::new() };
+/// The sha256 of a compressed layer, and the digest of its uncompressed content, of the algorithm that
+/// the config uses, in one pass.
+fn hash_layer(
+    content: ArchiveFileReader,
+    algorithm: DigestAlgorithm,
+) -> io::Result<(Digest, Digest)> {
+    let mut outer = DigestReader { inner: content, hash: DigestHasher::new_sha256() };
     let (_, mut plain) = compression::decompress(&mut outer)?;
-    let mut inner = DigestReader { inner: &mut plain, hash: Sha256Hasher::new() };
+    let mut inner = DigestReader { inner: &mut plain, hash: DigestHasher::new(algorithm) };
     io::copy(&mut inner, &mut io::sink())?;
     let inside = inner.hash.finish();
     drop(plain);
@@ -219,7 +224,7 @@ fn hash_layer(content: ArchiveFileReader) -> io::Result<(Digest, Digest)> {
 /// Hashes everything that is read through it.
 struct DigestReader<R> {
     inner: R,
-    hash: Sha256Hasher,
+    hash: DigestHasher,
 }
 
 impl<R: Read> Read for DigestReader<R> {

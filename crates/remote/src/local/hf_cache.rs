@@ -236,7 +236,7 @@ impl CacheBlobName {
         let (Some(name), Some("blobs")) = (segments.next(), segments.next()) else {
             return Self::None;
         };
-        match (Digest::from_hex(name), name.parse()) {
+        match (Digest::from_sha256_hex(name), name.parse()) {
             (Ok(digest), _) => Self::Lfs(digest),
             (_, Ok(git)) => Self::Git(git),
             _ => Self::None,

@@ -88,12 +88,12 @@ impl ImageLayout {
             if taken.manifests.iter().all(|manifest| manifest.platform.is_none()) {
                 return Err(imported_image::no_platform_error(wanted, &list_platforms(&document)));
             }
-            store.put_bytes(&bytes)?;
+            store.put_document(&entry.digest, &bytes)?;
         } else {
             let platform = take.read_platform(&entry, &document)?;
             imported_image::check_platform(wanted, platform.as_ref())?;
             take.import_blobs(&document)?;
-            store.put_bytes(&bytes)?;
+            store.put_document(&entry.digest, &bytes)?;
             taken.manifests.push(to_lock_manifest(&descriptor, &document, platform));
         }
         Ok(ImportedImage {
@@ -183,7 +183,7 @@ impl ImageLayout {
             .take(most)
             .read_to_end(&mut bytes)
             .map_err(|cause| Error::Read { what: what.clone(), cause })?;
-        let actual = store::hash::sha256(&bytes);
+        let actual = store::hash::compute_digest(digest.algorithm(), &bytes);
         // Blobs that are copied to the store are verified there; those parsed here are not.
         if actual != *digest {
             return Err(Error::Damaged {
@@ -196,7 +196,7 @@ impl ImageLayout {
 
     /// Length and content of a blob; `None` when the layout does not contain it.
     fn open_blob(&self, digest: &Digest) -> Result<Option<(u64, Box<dyn Read>)>> {
-        let path = format!("blobs/sha256/{}", digest.hex());
+        let path = digest.layout_path();
         match &self.blobs {
             LayoutBlobs::Archive(archive) => Ok(archive.file_content(&path).map(|content| {
                 let boxed: Box<dyn Read> = Box::new(content.clone());
@@ -277,7 +277,7 @@ impl ImageImport<'_> {
                 self.import_index(&document, depth + 1, taken)?;
                 // An inner index without any chosen platform is not kept.
                 if taken.manifests.len() > before {
-                    self.store.put_bytes(&bytes)?;
+                    self.store.put_document(&child.digest, &bytes)?;
                     taken.indexes.push(to_lock_manifest(child, &document, None));
                 }
             } else if chosen {
@@ -305,7 +305,7 @@ impl ImageImport<'_> {
     ) -> Result<lock::LockedManifest> {
         let (document, bytes) = self.layout.read_manifest(child)?;
         self.import_blobs(&document)?;
-        self.store.put_bytes(&bytes)?;
+        self.store.put_document(&child.digest, &bytes)?;
         Ok(to_lock_manifest(child, &document, platform))
     }
 

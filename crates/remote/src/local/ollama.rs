@@ -50,7 +50,7 @@ pub fn import_model_from_ollama_folder(
     }
     let mut wanted = Vec::with_capacity(blobs.len());
     for blob in blobs {
-        let file = tree::join_paths(base, &format!("blobs/sha256-{}", blob.digest.hex()));
+        let file = tree::join_paths(base, &format!("blobs/{}", blob.digest.dashed_text()));
         let size = folder.file_size(&file)?;
         if size != blob.size {
             return Err(Error::Damaged {

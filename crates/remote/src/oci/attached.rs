@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use futures::future::try_join_all;
 use store::Store;
-use types::{Descriptor, Digest, Reference, lock};
+use types::{Descriptor, Digest, DigestAlgorithm, Reference, lock};
 
 use super::registry::{FetchedManifest, ReferrersOrigin, RegistryClient};
 use crate::Result;
@@ -90,8 +90,10 @@ async fn find_cosign_tags(
 ) -> Result<Vec<lock::LockedAttachment>> {
     let tags: Vec<Reference> = subjects
         .iter()
+        // No tag can have the digits of a longer digest, and cosign signs no such manifest.
+        .filter(|digest| digest.algorithm() == DigestAlgorithm::Sha256)
         .flat_map(|digest| {
-            COSIGN_SUFFIXES.map(|suffix| format!("sha256-{}.{suffix}", digest.hex()))
+            COSIGN_SUFFIXES.map(|suffix| format!("{}.{suffix}", digest.dashed_text()))
         })
         .map(|tag| reference.with_tag(&tag))
         .collect::<types::Result<_>>()?;

@@ -116,7 +116,7 @@ async fn read_platform(
     }
     let response = response.require_success().await.map_err(Error::from_net(&what))?;
     let bytes = response.read_bytes(MOST_CONFIG_BYTES).await.map_err(Error::from_net(&what))?;
-    let actual = store.put_bytes(&bytes)?;
+    let actual = store::hash::compute_digest(config.digest.algorithm(), &bytes);
     if actual != config.digest {
         return Err(Error::DigestMismatch {
             server: registry.host().to_owned(),
@@ -125,6 +125,7 @@ async fn read_platform(
             actual: actual.to_string(),
         });
     }
+    store.put_document(&config.digest, &bytes)?;
     let field: Result<PlatformObject, _> = serde_json::from_slice(&bytes);
     Ok(field.ok().and_then(|field| field.to_platform()))
 }

@@ -6,6 +6,7 @@ mod index_tree;
 mod inspect;
 mod push;
 mod push_access;
+mod push_digest;
 mod push_state;
 mod registry;
 mod upload;

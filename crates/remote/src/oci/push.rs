@@ -11,7 +11,7 @@ use net::{Client, HttpResponse, Mirrors, RepeatPolicy, RequestBody};
 use store::{PutResult, RootClosure, Sink, Source, TransferCallback};
 use types::naming::RegistryPrefix;
 use types::{
-    Descriptor, Digest, Index, Manifest, Reference, Root, RootKind, media_type,
+    Descriptor, Digest, DigestAlgorithm, Index, Manifest, Reference, Root, RootKind, media_type,
     rewritten_index::{self, IndexEntryChange},
 };
 
@@ -39,7 +39,7 @@ pub enum SparsePolicy {
 pub struct RegistrySink {
     pub(super) registry: RegistryClient,
     pub(super) targets: HashMap<Reference, Reference>,
-    policy: SparsePolicy,
+    pub(super) policy: SparsePolicy,
     state: Mutex<PushState>,
     uploads: UploadState,
     /// Held while the index under a referrers tag is read, changed and written: registries have no
@@ -169,19 +169,33 @@ impl RegistrySink {
         let sparse = self.lock_state().sparse.get(&root.name).cloned().unwrap_or_default();
         let refused = self.lock_state().refused.get(&root.name).cloned().unwrap_or_default();
         let flattened = self.lock_state().flattened.get(&root.name).cloned().unwrap_or_default();
+        let renamed = self.renamed_manifests(root);
         let version = target.tag().map_or_else(|| target.digest_or_tag(), str::to_owned);
         let repository = target.repository();
         // An index whose attestation was refused is not complete at any registry that looks.
         let is_kept = refused.is_empty()
             && flattened.is_empty()
+            && renamed.is_empty()
             && (sparse.is_empty() || self.policy != SparsePolicy::Rewrite);
         if is_kept {
             let response =
                 self.send_manifest(repository, &version, media_type, bytes.clone()).await?;
-            if response.status().is_success() || sparse.is_empty() {
-                return response.require_success().await.map_err(Error::from_net(what()));
+            if response.status().is_success() {
+                self.record_kept_digest(root, target, &bytes).await?;
+                return Ok(response);
             }
             let refused = response.into_error().await;
+            if target.tag().is_none() && self.may_rename(&root.descriptor.digest, &refused) {
+                let kept = store::hash::sha256(&bytes).to_string();
+                let response =
+                    self.send_manifest(repository, &kept, media_type, bytes.clone()).await?;
+                let response = response.require_success().await.map_err(Error::from_net(what()))?;
+                self.record_kept_digest(root, target, &bytes).await?;
+                return Ok(response);
+            }
+            if sparse.is_empty() {
+                return Err(Error::Net { what: what(), cause: refused });
+            }
             if !is_refused_as_sparse(&refused) {
                 return Err(Error::Net { what: what(), cause: refused });
             }
@@ -195,6 +209,7 @@ impl RegistrySink {
         let from = &root.descriptor.digest;
         let change_of = |digest: &Digest| match flattened.get(digest) {
             Some(inner) => IndexEntryChange::Flatten(inner.clone()),
+            None if renamed.contains_key(digest) => IndexEntryChange::Rename(renamed[digest]),
             None if sparse.contains(digest) || refused.contains(digest) => IndexEntryChange::Remove,
             None => IndexEntryChange::Keep,
         };
@@ -205,10 +220,16 @@ impl RegistrySink {
         let response = self.send_manifest(repository, &version, media_type, bytes).await?;
         let response = response.require_success().await.map_err(Error::from_net(what()))?;
         let from = root.descriptor.digest;
-        let flattened = !flattened.is_empty();
-        let rewritten = RewrittenIndex { name: root.name.clone(), from, to, flattened };
+        let (flattened, renamed) = (!flattened.is_empty(), !renamed.is_empty());
+        let rewritten = RewrittenIndex { name: root.name.clone(), from, to, flattened, renamed };
         self.lock_state().rewritten.push(rewritten);
         Ok(response)
+    }
+
+    /// Has the index within a root's index replaced by what it lists.
+    fn flatten_index(&self, root: &Root, digest: Digest, inner: Vec<u8>) {
+        let mut state = self.lock_state();
+        state.flattened.entry(root.name.clone()).or_default().insert(digest, inner);
     }
 
     /// Whether the registry has the root under its name, with all carried manifests.
@@ -251,11 +272,18 @@ impl RegistrySink {
         name: &Reference,
         needs: &RootClosure,
     ) -> Result<bool> {
-        if needs.sparse.is_empty() || self.policy == SparsePolicy::Keep {
+        let from = root.descriptor.digest;
+        let is_long = from.algorithm() != DigestAlgorithm::Sha256;
+        if needs.sparse.is_empty() && !is_long || self.policy == SparsePolicy::Keep {
             return Ok(false);
         }
         let Some(found) = self.registry.find_manifest(name).await? else { return Ok(false) };
-        let from = root.descriptor.digest;
+        if is_long && store::hash::has_digest(&found.bytes, &from) {
+            return self.holds_kept_bytes(root, name, &found.bytes, needs).await;
+        }
+        if needs.sparse.is_empty() {
+            return Ok(false);
+        }
         let carried = |is_listed: &dyn Fn(&Descriptor) -> bool| -> BTreeSet<Digest> {
             let manifests = needs.manifests.iter().filter(|manifest| is_listed(manifest));
             manifests.map(|manifest| manifest.digest).filter(|digest| *digest != from).collect()
@@ -274,7 +302,8 @@ impl RegistrySink {
             return Ok(false);
         }
         let to = found.descriptor.digest;
-        let rewritten = RewrittenIndex { name: root.name.clone(), from, to, flattened };
+        let rewritten =
+            RewrittenIndex { name: root.name.clone(), from, to, flattened, renamed: false };
         self.lock_state().rewritten.push(rewritten);
         Ok(true)
     }
@@ -384,10 +413,35 @@ impl Sink for RegistrySink {
         let version = manifest.digest.to_string();
         // The bytes of an index are needed again where the registry refuses it.
         let inner = media_type::is_index(&manifest.media_type).then(|| bytes.clone());
+        let is_long = manifest.digest.algorithm() != DigestAlgorithm::Sha256;
+        let again = is_long.then(|| bytes.clone());
+        let what = format!("pushing {}/{repository}@{version}", self.registry.host());
+        if let Some(inner) = &inner {
+            let renamed = self.renamed_manifests(root);
+            let listed = Manifest::parse(&what, inner)?.manifests;
+            // An index of digests that the registry does not have is no use there.
+            if listed.iter().any(|child| renamed.contains_key(&child.digest)) {
+                self.flatten_index(root, manifest.digest, inner.clone());
+                return Ok(PutResult::Present);
+            }
+        }
         let response =
             self.send_manifest(repository, &version, &manifest.media_type, bytes).await?;
-        let what = format!("pushing {}/{repository}@{version}", self.registry.host());
-        match response.require_success().await {
+        let mut sent = response.require_success().await;
+        if let (Err(refused), Some(bytes)) = (&sent, again)
+            && self.may_rename(&manifest.digest, refused)
+        {
+            let kept = store::hash::sha256(&bytes);
+            let version = kept.to_string();
+            let response =
+                self.send_manifest(repository, &version, &manifest.media_type, bytes).await?;
+            sent = response.require_success().await;
+            if sent.is_ok() {
+                let mut state = self.lock_state();
+                state.renamed.entry(root.name.clone()).or_default().insert(manifest.digest, kept);
+            }
+        }
+        match sent {
             Ok(_) => Ok(PutResult::Moved),
             Err(cause)
                 if self.policy != SparsePolicy::Keep
@@ -401,12 +455,7 @@ impl Sink for RegistrySink {
             }
             Err(cause) if self.policy != SparsePolicy::Keep && is_refused_as_sparse(&cause) => {
                 let Some(inner) = inner else { return Err(Error::Net { what, cause }) };
-                let mut state = self.lock_state();
-                state
-                    .flattened
-                    .entry(root.name.clone())
-                    .or_default()
-                    .insert(manifest.digest, inner);
+                self.flatten_index(root, manifest.digest, inner);
                 Ok(PutResult::Present)
             }
             Err(cause) => Err(Error::Net { what, cause }),

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use types::{Digest, Reference, Root};
 
-/// An index that was rewritten for the registry, and so has another digest there.
+/// A root that has another digest in the registry: mostly an index that was rewritten for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RewrittenIndex {
     /// The root's name at the source.
@@ -15,6 +15,9 @@ pub struct RewrittenIndex {
     pub to: Digest,
     /// Whether it lists the manifests of nested indexes itself, since the registry refuses those.
     pub flattened: bool,
+    /// Whether it, or a manifest that it lists, is kept under its sha256, since the registry keeps no
+    /// manifest under a digest of another algorithm.
+    pub renamed: bool,
 }
 
 /// A manifest that the registry does not take: an attestation in an index, or what is attached to an
@@ -42,6 +45,8 @@ pub(super) struct PushState {
     pub(super) refused: HashMap<Reference, HashSet<Digest>>,
     /// For each root the indexes within its index that the registry refuses, with their bytes.
     pub(super) flattened: HashMap<Reference, HashMap<Digest, Vec<u8>>>,
+    /// For each root the manifests of its index that the registry only keeps under another digest.
+    pub(super) renamed: HashMap<Reference, HashMap<Digest, Digest>>,
     pub(super) rewritten: Vec<RewrittenIndex>,
     pub(super) left_out: Vec<LeftOutManifest>,
 }

@@ -10,7 +10,7 @@ use net::{
 };
 use serde::Deserialize;
 use store::{Source as _, Store};
-use types::{Descriptor, Digest, Manifest, Reference, media_type};
+use types::{Descriptor, Digest, DigestAlgorithm, Manifest, Reference, media_type};
 
 use crate::paging::PageReader;
 use crate::{Error, Result};
@@ -120,14 +120,14 @@ impl RegistryClient {
         {
             let bytes = store::read_blob(store, &digest, Manifest::MAX_SIZE)?;
             // The store may be damaged: then the registry's bytes are used.
-            if store::hash::sha256(&bytes) == digest {
+            if store::hash::has_digest(&bytes, &digest) {
                 return parse_fetched(&reference.to_string(), bytes.into(), digest, media_type)
                     .map(Some);
             }
         }
         let fetched = self.request_manifest(reference, refusal).await?;
         if let Some(fetched) = &fetched {
-            store.put_bytes(&fetched.bytes)?;
+            store.put_document(&fetched.descriptor.digest, &fetched.bytes)?;
         }
         Ok(fetched)
     }
@@ -156,10 +156,12 @@ impl RegistryClient {
         let content_type = response_media_type(&response);
         let bytes =
             response.read_bytes(Manifest::MAX_SIZE).await.map_err(Error::from_net(&what))?;
-        let actual = store::hash::sha256(&bytes);
         // The reference's own digest is what counts; the header only guards against a broken
         // transfer.
-        if let Some(expected) = reference.digest().copied().or(told)
+        let expected = reference.digest().copied().or(told);
+        let algorithm = expected.map_or(DigestAlgorithm::Sha256, |digest| digest.algorithm());
+        let actual = store::hash::compute_digest(algorithm, &bytes);
+        if let Some(expected) = expected
             && expected != actual
         {
             return Err(Error::DigestMismatch {
@@ -463,13 +465,22 @@ pub(crate) enum RegistryScope {
 }
 
 /// The tag `sha256-<hex>`, under which a registry without the referrers API keeps the index of a
-/// manifest's referrers (distribution-spec 1.1, "Referrers Tag Schema").
+/// manifest's referrers. Of the digits of a longer digest it has the first 64 (distribution-spec 1.1,
+/// "Referrers Tag Schema").
 pub(crate) fn referrers_tag(
     host: &str,
     repository: &str,
     digest: &Digest,
 ) -> types::Result<Reference> {
-    Reference::new(host, repository, Some(&format!("sha256-{}", digest.hex())), None)
+    const MOST_DIGITS: usize = 64;
+    let mut digits = digest.hex();
+    digits.truncate(MOST_DIGITS);
+    Reference::new(host, repository, Some(&format!("{}-{digits}", digest.algorithm())), None)
+}
+
+/// Whether a tag is made of a digest, as those of signatures are.
+fn is_digest_tag(tag: &str) -> bool {
+    tag.split_once('-').is_some_and(|(algorithm, _)| algorithm.parse::<DigestAlgorithm>().is_ok())
 }
 
 fn response_media_type(response: &HttpResponse) -> Option<String> {
@@ -483,7 +494,7 @@ fn suggest_tags(tag: &str, tags: &[String]) -> String {
     const SHOWN: usize = 5;
     let common = |other: &str| tag.bytes().zip(other.bytes()).take_while(|(a, b)| a == b).count();
     // Tags of signatures are no images.
-    let mut ranked: Vec<_> = tags.iter().filter(|tag| !tag.starts_with("sha256-")).collect();
+    let mut ranked: Vec<_> = tags.iter().filter(|tag| !is_digest_tag(tag)).collect();
     ranked.sort_by(|a, b| {
         (common(b), tag.len().abs_diff(a.len()), a).cmp(&(
             common(a),

@@ -27,7 +27,7 @@ use futures::stream::{BoxStream, StreamExt};
 use http::{HeaderValue, Method, StatusCode, header};
 use net::{HttpRequest, HttpResponse, RepeatPolicy, RequestBody};
 use store::{PutResult, Source, TransferCallback};
-use types::{Descriptor, Digest};
+use types::{Descriptor, Digest, DigestAlgorithm};
 
 use super::registry::{RegistryClient, RegistryScope};
 use super::upload_failure::{UploadFailure, UploadInterruptions};
@@ -94,6 +94,7 @@ impl<'a> BlobUpload<'a> {
         let mut begun = None;
         if let Some(other) = other.filter(|_| self.state.takes_mounts()) {
             match self.try_mount(other).await {
+                Some(UploadStart::Mounted) if !self.is_mounted().await? => {}
                 Some(UploadStart::Mounted) => {
                     self.discard_kept_upload(kept).await;
                     return Ok(PutResult::Linked);
@@ -123,6 +124,15 @@ impl<'a> BlobUpload<'a> {
             file.remove_file();
         }
         sent.map(|()| PutResult::Moved)
+    }
+
+    /// Whether a mount that the registry confirmed has the blob under its digest. docker-registry 2.8
+    /// mounts a sha512, and has it under its sha256 alone then.
+    async fn is_mounted(&self) -> Result<bool> {
+        match self.digest.algorithm() {
+            DigestAlgorithm::Sha256 => Ok(true),
+            DigestAlgorithm::Sha512 => self.registry.has_blob(self.repository, &self.digest).await,
+        }
     }
 
     /// Sends the blob, with new attempts after what an upload can survive.

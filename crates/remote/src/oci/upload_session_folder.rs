@@ -167,7 +167,7 @@ mod tests {
     fn an_upload_is_found_again_by_one_process_at_a_time_and_for_its_repository_alone() {
         let outer = tempfile::tempdir().unwrap();
         let folder = UploadSessionFolder::new(outer.path().join("uploads"));
-        let digest = Digest::from_bytes([7; 32]);
+        let digest = Digest::Sha256([7; 32]);
         let file = folder.take_file("site:5000", "ai/app", &digest).unwrap();
         assert_eq!(file.read_upload(), None);
         file.write_upload("http://site:5000/a/much/longer/address?state=1", 7, 0);
@@ -194,7 +194,7 @@ mod tests {
     fn a_file_that_was_cut_or_is_a_week_old_is_nothing() {
         let outer = tempfile::tempdir().unwrap();
         let folder = UploadSessionFolder::new(outer.path().to_path_buf());
-        let digest = Digest::from_bytes([7; 32]);
+        let digest = Digest::Sha256([7; 32]);
         let file = folder.take_file("site:5000", "ai/app", &digest).unwrap();
         file.write_upload("http://site:5000/u", 9, 5);
         file.file.set_len(20).unwrap();

@@ -8,7 +8,7 @@ use std::io::{self, Read};
 
 use flate2::{Compression, GzBuilder, read::GzEncoder};
 use store::Store;
-use store::hash::Sha256Hasher;
+use store::hash::DigestHasher;
 use store::progress::Progress;
 use tar::{EntryType, Header};
 use types::{Descriptor, Digest, media_type};
@@ -53,7 +53,7 @@ pub(super) fn write_layer(
     let file = BinaryReader { inner: file.take(binary.size), left: binary.size, progress };
     let end = vec![0; (block_padding(binary.size) + 2 * BLOCK) as usize];
 
-    let hash = RefCell::new(Sha256Hasher::new());
+    let hash = RefCell::new(DigestHasher::new_sha256());
     let tar =
         DiffIdReader { inner: head.as_slice().chain(file).chain(end.as_slice()), hash: &hash };
     let layer: GzEncoder<_> = GzBuilder::new()
@@ -129,7 +129,7 @@ impl<R: Read> Read for BinaryReader<'_, R> {
 /// Hashes the tar while it is compressed.
 struct DiffIdReader<'a, R> {
     inner: R,
-    hash: &'a RefCell<Sha256Hasher>,
+    hash: &'a RefCell<DigestHasher>,
 }
 
 impl<R: Read> Read for DiffIdReader<'_, R> {

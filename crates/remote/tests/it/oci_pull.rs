@@ -157,7 +157,7 @@ async fn what_is_not_there_is_told_with_what_is_near() {
     assert!(no_tag.contains("has the tags 1.22"), "{no_tag}");
     let no_image = error("docker.io/library/ngnix:1.22", "linux/amd64").await;
     assert!(no_image.contains("docker.io is read from the mirror http"), "{no_image}");
-    let digest = Digest::from_bytes([7; 32]);
+    let digest = Digest::Sha256([7; 32]);
     let no_digest = error(&format!("nginx@{digest}"), "linux/amd64").await;
     assert!(no_digest.contains("check the digest"), "{no_digest}");
     let no_platform = error(NGINX, "linux/s390x").await;

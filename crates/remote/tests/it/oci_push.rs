@@ -8,10 +8,12 @@ use std::time::Duration;
 use crate::registry::{self, Author, User, digest_of, index, servers};
 use gantry_remote::Error;
 use gantry_remote::oci::SparsePolicy;
+use store::hash::sha256;
 use store::{PutResult, Sink as _};
 use testkit::faults::{FaultRepeats, WireFault};
+use testkit::store_suite::{LONG_DIGESTS, add_long_digest_sample};
 use testkit::{TestImages, TestRegistry};
-use types::{Digest, annotation};
+use types::{Digest, DigestAlgorithm, Root, RootKind, annotation};
 
 const BUSYBOX: &str = "docker.io/library/busybox:1.35";
 const NGINX: &str = "docker.io/library/nginx:1.22";
@@ -284,4 +286,63 @@ async fn crane_and_skopeo_read_what_was_pushed() {
             &format!("oci:{}:nginx", out.display()),
         ]),
     );
+}
+
+/// What docker-registry 2.8 does: it takes blobs under a sha512 and manifests under their sha256 alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn blobs_keep_their_sha512_and_manifests_get_another_digest_where_the_registry_knows_no_other()
+ {
+    const SINGLE: &str = "quay.io/long/single:1";
+    let user = User::of("http://127.0.0.1:1");
+    let index = add_long_digest_sample(&user.store);
+    let closure = store::find_closure(&user.store, &index).unwrap();
+    let manifest = closure.manifests.iter().find(|it| it.digest != index.descriptor.digest);
+    let single = Root::new(registry::reference(SINGLE), RootKind::Image, manifest.unwrap().clone());
+    user.store.publish_roots(std::slice::from_ref(&single)).unwrap();
+    let site = TestRegistry::start();
+    let push = user.push(site.host(), SparsePolicy::Auto);
+
+    user.load(&push).await.unwrap();
+
+    let rewritten = push.rewritten_indexes();
+    assert!(rewritten.iter().all(|root| root.renamed && !root.flattened), "{rewritten:?}");
+    let there = |name: &str| {
+        let found = rewritten.iter().find(|root| root.name.to_string() == name).unwrap();
+        (found.from, found.to)
+    };
+    let platforms = "linux/amd64,linux/arm64";
+    let (other, digests) = pulled(site.host(), &[LONG_DIGESTS], platforms).await;
+    assert_eq!(there(LONG_DIGESTS), (index.descriptor.digest, digests[0]));
+    for blob in &closure.blobs {
+        assert!(other.store.contains(blob).unwrap(), "{} has another name", blob.digest);
+    }
+    // The manifests are the same bytes.
+    let bytes = user.document(&single.descriptor.digest);
+    assert_eq!(there(SINGLE), (single.descriptor.digest, sha256(&bytes)));
+    assert_eq!(other.document(&sha256(&bytes)), bytes);
+
+    let again = user.push(site.host(), SparsePolicy::Auto);
+    let puts = user.load(&again).await.unwrap();
+    assert!(puts[SINGLE].is_empty(), "it is there: {puts:?}");
+    assert!(puts[LONG_DIGESTS].iter().all(|put| *put == PutResult::Present), "{puts:?}");
+    assert_eq!(again.rewritten_indexes().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_blob_of_a_sha512_is_refused_by_the_registry_and_named() {
+    let user = User::of("http://127.0.0.1:1");
+    let root = add_long_digest_sample(&user.store);
+    let closure = store::find_closure(&user.store, &root).unwrap();
+    let long = |blob: &&types::Descriptor| blob.digest.algorithm() == DigestAlgorithm::Sha512;
+    let layer = closure.blobs.iter().filter(long).max_by_key(|blob| blob.size).unwrap();
+    let path = user.store.blob_path(&layer.digest);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[7] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let site = TestRegistry::start();
+
+    let error = user.load(&user.push(site.host(), SparsePolicy::Auto)).await.unwrap_err();
+
+    assert!(matches!(error, Error::UploadMismatch { .. }), "{error}");
+    assert!(error.to_string().contains(&layer.digest.to_string()), "{error}");
 }

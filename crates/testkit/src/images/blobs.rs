@@ -96,5 +96,5 @@ pub(crate) fn sha256_digest(bytes: &[u8]) -> Digest {
 
 /// The digest of a hash that has seen all.
 pub(crate) fn finish_digest(hash: Context) -> Digest {
-    Digest::from_bytes(hash.finish().as_ref().try_into().expect("a sha256 has 32 bytes"))
+    Digest::Sha256(hash.finish().as_ref().try_into().expect("a sha256 has 32 bytes"))
 }

@@ -322,7 +322,7 @@ impl RawModel {
             }
             let sha256 = self
                 .sha256
-                .map(|text| Digest::from_hex(text.strip_prefix("sha256:").unwrap_or(&text)))
+                .map(|text| Digest::from_sha256_hex(text.strip_prefix("sha256:").unwrap_or(&text)))
                 .transpose()
                 .map_err(|error| error.to_string())?;
             return Ok(InputModel::Url { url: SecretUrl::new(url), sha256 });

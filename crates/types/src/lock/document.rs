@@ -49,7 +49,7 @@ pub struct Lock {
 )]
 #[serde(deny_unknown_fields)]
 pub struct Blob {
-    /// The sha256 of the content.
+    /// The digest of the content.
     pub digest: Digest,
     /// Bytes.
     pub size: u64,
@@ -304,7 +304,7 @@ pub struct LockedModelFile {
     pub path: String,
     /// Bytes.
     pub size: u64,
-    /// The sha256 of the content.
+    /// The digest of the content.
     pub digest: Digest,
     /// Git's id: of the content, or of the LFS pointer for an LFS file.
     pub git: GitId,
@@ -432,7 +432,7 @@ impl Lock {
 /// The config of an artifact that has none: `{}` (image-spec 1.1, "Guidance for an empty
 /// descriptor").
 pub const EMPTY: Blob = Blob {
-    digest: Digest::from_bytes([
+    digest: Digest::Sha256([
         0x44, 0x13, 0x6f, 0xa3, 0x55, 0xb3, 0x67, 0x8a, 0x11, 0x46, 0xad, 0x16, 0xf7, 0xe8, 0x64,
         0x9e, 0x94, 0xfb, 0x4f, 0xc2, 0x1f, 0xe7, 0x7e, 0x83, 0x10, 0xc0, 0x60, 0xf6, 0x1c, 0xaa,
         0xff, 0x8a,
@@ -448,7 +448,7 @@ mod tests {
     use crate::media_type;
 
     fn sample_lock() -> Lock {
-        let blob = |n: u8| Blob { digest: Digest::from_bytes([n; 32]), size: u64::from(n) };
+        let blob = |n: u8| Blob { digest: Digest::Sha256([n; 32]), size: u64::from(n) };
         let manifest = LockedManifest {
             digest: blob(1).digest,
             size: 1,

@@ -262,7 +262,7 @@ mod tests {
     use crate::receipt::ReceiptRoot;
 
     fn digest(n: u8) -> Digest {
-        Digest::from_bytes([n; 32])
+        Digest::Sha256([n; 32])
     }
 
     /// A lock with one image: an index `n` with the manifest `n + 1`.

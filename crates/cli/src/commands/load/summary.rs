@@ -167,6 +167,9 @@ pub(super) fn format_summary(summary: &LoadSummary) -> String {
     }
     let rows = summary.roots.iter().map(|row| {
         let outcome = match row.rewritten {
+            Some(digest) if digest.algorithm() != row.digest.algorithm() => {
+                format!("{} (there {}:{})", row.outcome, digest.algorithm(), digest.short_hex())
+            }
             Some(digest) => format!("{} (index rewritten: {})", row.outcome, digest.short_hex()),
             None => row.outcome.to_owned(),
         };
@@ -202,7 +205,7 @@ mod tests {
             name: "nginx:1".into(),
             kind: "image",
             target: "site/nginx:1".into(),
-            digest: Digest::from_bytes([1; 32]),
+            digest: Digest::Sha256([1; 32]),
             rewritten: None,
             outcome: "loaded",
             bytes: None,

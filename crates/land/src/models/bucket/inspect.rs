@@ -99,7 +99,7 @@ pub(super) async fn is_object_right(
     if known.any(|file| file.digest == content.digest && file.modified == object.stat.modified) {
         return Ok(true);
     }
-    Ok(bucket.hash_object(path, &mut |_| {}).await? == content.digest)
+    Ok(bucket.hash_object(path, content.digest.algorithm(), &mut |_| {}).await? == content.digest)
 }
 
 /// Each object of a plan, and whether it is right; `None` for those that do not exist.

@@ -406,7 +406,7 @@ mod tests {
                 };
                 let upload = StagedUpload {
                     id: format!("upload of {path}"),
-                    digest: Digest::from_bytes(digest),
+                    digest: Digest::Sha256(digest),
                     size,
                     part_size: super::super::part_size::part_size(size),
                     parts: parts.iter().map(part).collect(),

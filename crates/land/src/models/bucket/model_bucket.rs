@@ -10,9 +10,9 @@ use object_store::{
     Attribute, AttributeValue, Attributes, Error as StoreError, GetOptions, ObjectStoreExt,
     PutOptions, PutPayload,
 };
-use store::hash::Sha256Hasher;
+use store::hash::DigestHasher;
 use tokio::runtime::Handle;
-use types::{Digest, destination};
+use types::{Digest, DigestAlgorithm, destination};
 
 use super::connect::{BucketAccess, MultipartObjectStore, RequestPatience};
 use super::{connect, explain};
@@ -92,7 +92,7 @@ impl ModelBucket {
             Err(error) => return Err(self.request_error(path)(error)),
         };
         let told = answer.attributes.get(&Attribute::Metadata(DIGEST.into()));
-        let digest = told.and_then(|hex| format!("sha256:{}", hex.as_ref()).parse().ok());
+        let digest = told.and_then(|hex| Digest::from_sha256_hex(hex.as_ref()).ok());
         let modified = answer.meta.last_modified.timestamp_nanos_opt().unwrap_or_default();
         let stat = FileStat {
             size: answer.meta.size,
@@ -147,11 +147,12 @@ impl ModelBucket {
     pub(super) async fn hash_object(
         &self,
         path: &Path,
+        algorithm: DigestAlgorithm,
         advance: &mut (dyn FnMut(u64) + '_),
     ) -> Result<Digest> {
         let answer =
             self.server.get(&self.object_key(path)?).await.map_err(self.request_error(path))?;
-        let mut hash = Sha256Hasher::new();
+        let mut hash = DigestHasher::new(algorithm);
         let mut pieces = answer.into_stream();
         while let Some(piece) = pieces.try_next().await.map_err(self.request_error(path))? {
             hash.update(&piece);
@@ -170,8 +171,13 @@ impl ModelStorage for ModelBucket {
         Ok(self.runtime.block_on(self.head_object(path))?.map(|object| object.stat))
     }
 
-    fn digest_file(&self, path: &Path, advance: &mut dyn FnMut(u64)) -> Result<Digest> {
-        self.runtime.block_on(self.hash_object(path, advance))
+    fn digest_file(
+        &self,
+        path: &Path,
+        algorithm: DigestAlgorithm,
+        advance: &mut dyn FnMut(u64),
+    ) -> Result<Digest> {
+        self.runtime.block_on(self.hash_object(path, algorithm, advance))
     }
 
     // Object stores have no links; layouts with links are refused before.
@@ -203,7 +209,10 @@ impl ModelStorage for ModelBucket {
     }
 }
 
+/// The metadata of an object. One of another algorithm has none: it is read to compare it.
 pub(super) fn digest_attributes(digest: Digest) -> Attributes {
     let name = Attribute::Metadata(DIGEST.into());
-    [(name, AttributeValue::from(digest.hex()))].into_iter().collect()
+    let told = (digest.algorithm() == DigestAlgorithm::Sha256)
+        .then(|| (name, AttributeValue::from(digest.hex())));
+    told.into_iter().collect()
 }

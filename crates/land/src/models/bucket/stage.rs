@@ -9,7 +9,7 @@ use std::thread;
 use bytes::Bytes;
 use object_store::PutPayload;
 use store::Source;
-use store::hash::Sha256Hasher;
+use store::hash::DigestHasher;
 use store::progress::Progress;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -145,7 +145,7 @@ impl FileStager<'_> {
         sent: &mut JoinSet<Result<u64, StageFailure>>,
     ) -> Result<types::Digest, StageFailure> {
         let mut reader = self.source.open_blob(&content.digest, 0..content.size)?;
-        let mut hash = Sha256Hasher::new();
+        let mut hash = DigestHasher::for_digest(&content.digest);
         let mut left = content.size;
         for number in 0.. {
             let length = left.min(upload.part_size);
