@@ -97,8 +97,12 @@ fn content_of_sha512_keeps_its_digests_from_registry_to_store_bundle_folder_and_
     let load = ["load", &media, "--to", &to, "--output", "json"];
     let loaded = gantry.run(load).assert_success();
     assert!(loaded.stderr.contains("under their sha256 alone"), "{}", loaded.stderr);
-    let row = loaded.parse_json()["roots"][0].clone();
-    assert_eq!(row["digest"], digest.as_str());
+    let summary = loaded.parse_json();
+    let rows = summary["roots"].as_array().unwrap();
+    assert_eq!(rows.len(), 2, "by tag and by digest: {summary}");
+    assert!(rows.iter().all(|row| row["digest"] == digest.as_str()), "{summary}");
+    let is_tagged = |row: &&serde_json::Value| !row["target"].as_str().unwrap().contains('@');
+    let row = rows.iter().find(is_tagged).unwrap();
     let there = row["rewritten"].as_str().unwrap();
     let target = row["target"].as_str().unwrap().to_owned();
     let at = tools::run_command(tools::tool_command("crane").args(["digest", &target]));
