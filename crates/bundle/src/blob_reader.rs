@@ -5,6 +5,7 @@
 //! file is never finished with the end of a damaged blob in it.
 
 use std::io::Read;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
@@ -12,7 +13,8 @@ use store::Source;
 use store::hash::DigestHasher;
 use types::Digest;
 
-use crate::{BundleFile, Error, PackPlan, Result};
+use crate::index::BundleIndex;
+use crate::{Error, PackPlan, Result};
 
 /// Bytes in one chunk: small enough that it is still in the processor's cache when it is hashed.
 const CHUNK: usize = 256 << 10;
@@ -23,6 +25,13 @@ const CHUNKS: usize = 32;
 pub(crate) enum PackInterruption {
     /// The finished bundle file of this number holds other bytes than the source has now.
     KeptDiffers(u32),
+    /// The disk was full after so many bytes of a file. Its blobs have to be read again.
+    DiskFull {
+        /// The bytes of the file that were written.
+        written: u64,
+    },
+    /// There is one more folder, with whatever is in it.
+    FolderAdded,
     /// Reading or writing failed.
     Failed(Error),
 }
@@ -60,12 +69,12 @@ impl ChunkReceiver {
     }
 }
 
-/// Runs `write` while another thread reads what the plan needs. `kept` has the finished files that
-/// need not be written again.
+/// Runs `write` while another thread reads what the plan needs. `kept` has the indexes of the finished
+/// files, which need not be written again.
 pub(crate) fn run_with_blob_reader<T>(
     source: &dyn Source,
     plan: &PackPlan,
-    kept: &[Option<BundleFile>],
+    kept: &[Option<Arc<BundleIndex>>],
     write: impl FnOnce(&ChunkReceiver) -> Result<T, PackInterruption>,
 ) -> Result<T, PackInterruption> {
     let jobs = list_read_jobs(plan, kept);
@@ -97,16 +106,16 @@ struct BlobReadPiece {
     kept: Option<blake3::Hash>,
 }
 
-/// The blobs of which at least one piece must be written. `kept` has the finished files, one per
-/// planned file.
-fn list_read_jobs(plan: &PackPlan, kept: &[Option<BundleFile>]) -> Vec<BlobReadJob> {
+/// The blobs of which at least one piece must be written. `kept` has the indexes of the finished files,
+/// one per planned file.
+fn list_read_jobs(plan: &PackPlan, kept: &[Option<Arc<BundleIndex>>]) -> Vec<BlobReadJob> {
     let mut jobs: Vec<BlobReadJob> = Vec::new();
     for (volume, kept) in plan.files.iter().zip(kept) {
         for (at, entry) in volume.index.entries.iter().enumerate() {
             if !entry.kind.is_blob() {
                 continue;
             }
-            let kept = kept.as_ref().and_then(|kept| kept.index().entries.get(at));
+            let kept = kept.as_ref().and_then(|kept| kept.entries.get(at));
             let piece = BlobReadPiece {
                 volume: volume.number,
                 length: entry.length,

@@ -78,6 +78,11 @@ impl BundleFile {
         &self.index
     }
 
+    /// The index, which outlives the opened file.
+    pub(crate) fn shared_index(&self) -> Arc<BundleIndex> {
+        Arc::clone(&self.index)
+    }
+
     /// `volume.json`, or `None` where it is damaged.
     pub fn document(&self) -> Option<&BundleFileDocument> {
         self.document.as_ref()

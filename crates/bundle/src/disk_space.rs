@@ -4,17 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use crate::{Error, Result};
-
-/// Fails with [`Error::NoSpace`] unless the file system of the folder has `bytes` free.
-pub(crate) fn require_free_space(folder: &Path, bytes: u64) -> Result<()> {
-    let free = free_space(folder)
-        .map_err(|cause| Error::Read { what: folder.display().to_string(), cause })?;
-    if bytes > free {
-        return Err(Error::NoSpace { path: folder.to_owned(), needed: bytes, free });
-    }
-    Ok(())
-}
+use crate::Error;
 
 /// The bytes that an ordinary user may still write in the file system of `path`.
 pub(crate) fn free_space(path: &Path) -> io::Result<u64> {

@@ -135,6 +135,18 @@ pub enum Error {
         /// Bytes that are free.
         free: u64,
     },
+    /// Several folders together do not have room for all files.
+    #[error("not enough space in {}: {count} bundle files ({}), from {first} on, have no room; give one more folder or free some space, and run the same command again, finished files are kept", format_folders(folders), ByteSize(*needed))]
+    FoldersFull {
+        /// The folders.
+        folders: Vec<PathBuf>,
+        /// The name of the first file that has no room.
+        first: String,
+        /// The number of files without room.
+        count: usize,
+        /// Their length together, in bytes.
+        needed: u64,
+    },
     /// Reading from the source failed.
     #[error(transparent)]
     Source(#[from] store::Error),
@@ -220,6 +232,10 @@ impl BundleFileFault {
     pub(crate) fn into_error(self, path: &std::path::Path) -> Error {
         Error::InvalidFile { path: path.to_owned(), fault: self }
     }
+}
+
+fn format_folders(folders: &[PathBuf]) -> String {
+    folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
 fn format_missing_count(numbers: &[u32]) -> String {

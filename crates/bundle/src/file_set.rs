@@ -85,6 +85,13 @@ impl BundleFileSet {
         &self.missing
     }
 
+    /// The names of the files that were not given, in the order of their numbers.
+    pub fn missing_names(&self) -> Vec<String> {
+        let name = self.files.first().map(BundleFile::bundle_name).unwrap_or_default();
+        let numbers = self.missing.iter();
+        numbers.map(|number| crate::file_name::numbered_file_name(&name, *number)).collect()
+    }
+
     /// The files that do not belong to the set.
     pub fn misplaced(&self) -> &[MisplacedBundleFile] {
         &self.misplaced

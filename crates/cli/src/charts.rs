@@ -7,6 +7,7 @@ use remote::helm;
 use resolve::OpenedChart;
 use types::input::{self, ChartSource};
 
+use crate::chart_values::{ChartValues, ValuesArgs};
 use crate::context::CommandContext;
 use crate::environment;
 use crate::error::{CommandError, Result};
@@ -14,12 +15,8 @@ use crate::error::{CommandError, Result};
 /// The options of helm that decide how a chart renders.
 #[derive(clap::Args)]
 pub(crate) struct RenderArgs {
-    /// A values file, as for helm; may be given several times, the last one wins.
-    #[arg(short = 'f', long = "values", value_name = "FILE")]
-    values: Vec<PathBuf>,
-    /// A value on the command line, as for helm; may be given several times.
-    #[arg(long, value_name = "KEY=VALUE")]
-    set: Vec<String>,
+    #[command(flatten)]
+    pub(crate) values: ValuesArgs,
     /// The chart's version, or a range such as ^1.2; for charts in a registry or repository.
     #[arg(long, value_name = "VERSION")]
     version: Option<String>,
@@ -44,26 +41,15 @@ impl RenderArgs {
         self.namespace.as_deref()
     }
 
-    /// The paths of the values files (`--values`).
-    pub(crate) fn values(&self) -> &[PathBuf] {
-        &self.values
-    }
-
-    /// The chart of a source, with these options, as an entry of gantry.yaml would describe it. Paths
-    /// on the command line are relative to the current folder, not to `-C`, and become absolute.
+    /// The chart of a source, with these options and values, as an entry of gantry.yaml would describe it.
+    /// Paths on the command line are relative to the current folder, not to `-C`, and become absolute.
     pub(crate) fn to_input_chart(
         &self,
         source: ChartSource,
+        values: &ChartValues,
         variants: &[Vec<PathBuf>],
     ) -> Result<input::InputChart> {
-        let here = |path: &PathBuf| {
-            std::path::absolute(path).map_err(|cause| {
-                CommandError::usage_error(format!(
-                    "{} is not a usable path: {cause}",
-                    path.display()
-                ))
-            })
-        };
+        let here = |path: &PathBuf| environment::make_absolute(path);
         let source = match source {
             ChartSource::Local(path) => ChartSource::Local(here(&path)?),
             other => other,
@@ -75,8 +61,8 @@ impl RenderArgs {
             namespace: self.namespace.clone(),
             kube_version: self.kube_version.clone(),
             api_versions: self.api_versions.clone(),
-            values: self.values.iter().map(here).collect::<Result<_>>()?,
-            set: self.set.clone(),
+            values: values.files().to_vec(),
+            set: values.set().clone(),
             variants: variants
                 .iter()
                 .map(|variant| variant.iter().map(here).collect::<Result<_>>())
@@ -86,23 +72,23 @@ impl RenderArgs {
     }
 }
 
-/// Renders a chart with these values files alone, as a stream of manifests.
+/// Renders a chart with these values and no other options, as a stream of manifests.
 pub(crate) fn render_chart(
     context: &CommandContext,
     source: ChartSource,
-    values: &[PathBuf],
+    values: &ValuesArgs,
     namespace: Option<&str>,
 ) -> Result<String> {
     let args = RenderArgs {
-        values: values.to_vec(),
-        set: vec![],
+        values: ValuesArgs::default(),
         version: None,
         release: None,
         namespace: namespace.map(str::to_owned),
         kube_version: None,
         api_versions: vec![],
     };
-    let release = open_chart(context, &args.to_input_chart(source, &[])?, &[])?;
+    let values = values.read_values()?;
+    let release = open_chart(context, &args.to_input_chart(source, &values, &[])?, &[])?;
     release.render(None).map_err(|cause| CommandError::usage_error(cause.to_string()))
 }
 

@@ -98,6 +98,13 @@ pub(crate) struct LimitArgs {
     /// of the configuration, else 30s].
     #[arg(long, value_name = "TIME", help_heading = "Network options", value_parser = duration_within(SECOND..=HOUR))]
     timeout: Option<Duration>,
+    #[command(flatten)]
+    bandwidth: BandwidthArgs,
+}
+
+/// The limit of bandwidth, for every command that moves much.
+#[derive(Args, Clone, Default)]
+pub(crate) struct BandwidthArgs {
     /// The most bytes per second, all transfers together (10MiB) [default: `bandwidth` of the
     /// configuration, else no limit].
     #[arg(long, value_name = "SIZE", help_heading = "Network options", value_parser = parse_bandwidth)]
@@ -167,10 +174,16 @@ impl CommandContext {
 
     /// The same, with the limits of transfers that the command line gives instead of the configured ones.
     pub(crate) fn with_limits(&self, limits: &LimitArgs) -> Self {
-        let mut context = self.clone();
+        let mut context = self.with_bandwidth(&limits.bandwidth);
         context.config.retries = limits.retries.map(u32::from).or(context.config.retries);
         context.config.timeout = limits.timeout.map(GoDuration).or(context.config.timeout);
-        context.config.bandwidth = limits.bandwidth.or(context.config.bandwidth);
+        context
+    }
+
+    /// The same, with the bandwidth that the command line gives instead of the configured one.
+    pub(crate) fn with_bandwidth(&self, limit: &BandwidthArgs) -> Self {
+        let mut context = self.clone();
+        context.config.bandwidth = limit.bandwidth.or(context.config.bandwidth);
         context
     }
 

@@ -8,6 +8,7 @@
 //! All of it is a library, so that the program itself (`main.rs`) is linked in a moment: dynamically for
 //! the tests, statically for `cargo xtask dist`.
 
+mod chart_values;
 mod charts;
 mod clusters;
 #[cfg(test)]

@@ -31,10 +31,13 @@ pub(crate) fn push_models(
     mode: PushMode,
 ) -> Result<ModelPushReport> {
     let push = ModelPush::plan(source, target, unfit)?;
-    if mode == PushMode::DryRun || push.is_empty() {
+    if push.is_empty() {
         return Ok(push.preview());
     }
-    let opened = push.open_target(&context.config.ca)?;
+    if mode == PushMode::DryRun {
+        return preview_push(context, &push, target);
+    }
+    let opened = push.open_target(&context.config)?;
     let meter = context.ui.start_progress("push");
     let report = push.write(source, &opened, &*meter);
     if report.is_ok() {
@@ -43,6 +46,28 @@ pub(crate) fn push_models(
         meter.clear();
     }
     Ok(report?)
+}
+
+/// What would be written, and what is there already. A bucket that cannot be asked is no failure of a dry
+/// run.
+fn preview_push(
+    context: &CommandContext,
+    push: &ModelPush<'_>,
+    target: &ModelTarget,
+) -> Result<ModelPushReport> {
+    use models::Error as E;
+    let found = push.open_target(&context.config).and_then(|opened| push.preview_at(&opened));
+    match found {
+        Ok(report) => Ok(report),
+        Err(error @ (E::Connect { .. } | E::Request { .. })) => {
+            context.ui.print_warning(&format!(
+                "{} could not be asked, so it is not known what is there already: {error}",
+                target.to
+            ));
+            Ok(push.preview())
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Checks the model targets of a site before anything is copied: what is in the way of a folder, and the
@@ -55,7 +80,7 @@ pub(crate) fn check_site_targets(context: &CommandContext, site: &Site, file: &P
             ModelDestination::Claim(_) => SeederImage::at_site(site).map(drop).map_err(Into::into),
             ModelDestination::Folder(path) => output_files::check_folder(path),
             ModelDestination::Bucket(_) => {
-                let access = BucketAccess::of_target(&beside, &context.config.ca);
+                let access = BucketAccess::of_target(&beside, &context.config);
                 OpenModelTarget::open_to_write(&beside.to, &access).map(drop).map_err(Into::into)
             }
         };
@@ -154,7 +179,10 @@ pub(crate) fn format_push(pushed: &ModelPushReport) -> String {
             Some(ModelPutOutcome::Present) => "already present".to_owned(),
             Some(ModelPutOutcome::Written) => format!("written{}", describe_route(pushed.via)),
             None if pushed.is_made == Some(true) => "would be written to a new claim".to_owned(),
-            None => "would be written".to_owned(),
+            None => match model.missing_bytes.filter(|missing| *missing < model.bytes) {
+                Some(missing) => format!("would be written, {} of it", ByteSize(missing)),
+                None => "would be written".to_owned(),
+            },
         };
         let size = ByteSize(model.bytes).to_string();
         [model.name.clone(), model.files.to_string(), size, put]
@@ -184,7 +212,8 @@ mod tests {
     use super::*;
 
     fn make_report(put: Option<ModelPutOutcome>) -> ModelPushReport {
-        let model = PushedModel { name: "o/n@1".into(), files: 3, bytes: 2048, put };
+        let model =
+            PushedModel { name: "o/n@1".into(), files: 3, bytes: 2048, missing_bytes: None, put };
         ModelPushReport {
             to: "pvc://ai/models".into(),
             layout: ModelLayout::HfCache,
@@ -211,6 +240,9 @@ mod tests {
         assert_eq!(last(&written(Some(TransferRoute::Registry))), "written from the registry");
         assert_eq!(last(&written(Some(TransferRoute::Api))), "written through the API server");
         assert_eq!(last(&make_report(None)), "would be written");
+        let mut begun = make_report(None);
+        begun.models[0].missing_bytes = Some(1024);
+        assert_eq!(last(&begun), "would be written, 1.0 KiB of it");
         let to_make = ModelPushReport { is_made: Some(true), ..make_report(None) };
         assert_eq!(last(&to_make), "would be written to a new claim");
     }

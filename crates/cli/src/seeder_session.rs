@@ -10,7 +10,7 @@ use cluster::{Cluster, Permission};
 use deploy::release::{self, PullSecret, SiteObjects, SupportObjectStatus};
 use land::claim::{ClaimVolume, SeedRouteChoice, Seeder, SeederImage, SeederPush};
 use land::models::{ModelPushReport, PushMode, UnfitModelPolicy};
-use net::Credentials;
+use net::{BandwidthLimit, Credentials};
 use store::Source;
 use store::progress::Progress;
 use types::destination::ClaimFolder;
@@ -58,7 +58,11 @@ impl SeederSession<'_> {
             // A missing right is reported before anything is created, with the rule that grants it.
             cluster.require_permissions(doing, &rights(&cluster)).await?;
             let progress: Arc<dyn Progress> = Arc::clone(&meter) as _;
-            let seeder = Seeder::new(cluster.clone(), self.image.clone(), self.timeout, progress);
+            let mut seeder =
+                Seeder::new(cluster.clone(), self.image.clone(), self.timeout, progress);
+            if let Some(limit) = self.context.config.bandwidth {
+                seeder = seeder.limit_bandwidth(BandwidthLimit::new(limit.0));
+            }
             work(open.get_or_init(|| seeder), &cluster).await
         };
         let outcome = environment::block_on_with_cleanup(working, async || match open.get() {

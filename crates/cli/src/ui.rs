@@ -20,7 +20,7 @@ use self::progress::ProgressDetail;
 pub(crate) use self::progress::ProgressMeter;
 pub(crate) use self::table::{format_rows, format_table};
 pub(crate) use self::terminal::{
-    Answer, ask_question, is_interactive, is_stderr_live, is_stdout_terminal,
+    Answer, ask_question, ask_text, is_interactive, is_stderr_live, is_stdout_terminal,
 };
 use self::terminal::{Color, print_message, write_to_stderr, write_to_stdout};
 use crate::error::{CommandError, Result};

@@ -17,9 +17,14 @@ impl BandwidthLimit {
         Self { per_second: per_second.max(1), free_at: Arc::new(Mutex::new(Instant::now())) }
     }
 
+    /// The bytes per second.
+    pub fn per_second(&self) -> u64 {
+        self.per_second
+    }
+
     /// Waits until these bytes may pass. Called after a chunk was received or before one is sent: over a
     /// few seconds the rate is the limit, whatever the size of the chunks.
-    pub(crate) async fn wait_for_bytes(&self, bytes: u64) {
+    pub async fn wait_for_bytes(&self, bytes: u64) {
         let wait = self.take_turn(bytes, Instant::now());
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;

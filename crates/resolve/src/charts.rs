@@ -247,7 +247,7 @@ async fn find_chart_images(
         .map(|variant| {
             let (binary, rules) = (binary.clone(), Arc::clone(rules));
             let given = helm_release(&world.base, chart, variant, &locked.release, archive.clone());
-            run_blocking(move || OpenedChart::open(binary, given)?.inspect(&rules))
+            run_blocking(move || OpenedChart::open(binary, given?)?.inspect(&rules))
         })
         .buffered(LOOKUPS)
         .collect()
@@ -285,17 +285,26 @@ fn helm_release(
     variant: &[PathBuf],
     name: &str,
     archive: PathBuf,
-) -> helm::ReleaseSpec {
+) -> remote::Result<helm::ReleaseSpec> {
+    let mut set = chart.set.clone();
+    for expression in &mut set.files {
+        let rewritten =
+            helm::rewrite_set_file_paths(expression, &mut |path| Ok(resolve_path_from(base, path)));
+        *expression = rewritten.map_err(|message| remote::Error::Render {
+            chart: archive.display().to_string(),
+            message,
+        })?;
+    }
     let files = chart.values.iter().chain(variant);
-    helm::ReleaseSpec {
+    Ok(helm::ReleaseSpec {
         chart: archive,
         name: name.to_owned(),
         namespace: chart.namespace.clone(),
         kube_version: chart.kube_version.clone(),
         api_versions: chart.api_versions.clone(),
         values: files.map(|path| resolve_path_from(base, path)).collect(),
-        set: chart.set.clone(),
-    }
+        set,
+    })
 }
 
 /// Opens a local chart, where it is, with its values and those of a variant.
@@ -316,7 +325,7 @@ pub fn open_local_chart(
                     .into(),
         });
     }
-    let given = helm_release(base, chart, variant, release_name(chart), path);
+    let given = helm_release(base, chart, variant, release_name(chart), path)?;
     OpenedChart::open(binary, given).map_err(|error| name_chart_in_error(error, chart))
 }
 
@@ -336,7 +345,7 @@ pub async fn open_chart(
     let found = fetch_chart(world, &chart).await?;
     let archive = chart_archive_path(world, &found.reference, &found.manifest).await?;
     let name = chart.release.clone().unwrap_or(found.name);
-    let given = helm_release(&base, &chart, &variant, &name, archive);
+    let given = helm_release(&base, &chart, &variant, &name, archive)?;
     run_blocking(move || {
         OpenedChart::open(binary, given).map_err(|error| name_chart_in_error(error, &chart))
     })

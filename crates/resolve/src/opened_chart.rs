@@ -11,6 +11,7 @@ use remote::helm;
 use remote::scratch::ScratchFolder;
 use serde_json::Value;
 use types::Cause;
+use types::input::SetExpressions;
 
 /// The longest values file that is read: far above any real one, and a bound on memory.
 const MAX_VALUES: u64 = 32 << 20;
@@ -49,7 +50,7 @@ impl OpenedChart {
             let path = scratch.path().join(SET);
             write_text(&path, &all.to_string())?;
             values::merge_values(&mut values, &all);
-            folded.set.clear();
+            folded.set = SetExpressions::default();
             folded.values.push(path);
         }
         Ok(Self { binary, given, folded, chart, values, scratch })

@@ -107,7 +107,7 @@ fn describe_model(model: &InputModel) -> String {
     }
 }
 
-/// The digest of the contents of all values files of a chart and its variants, and of a local chart;
+/// The digest of the contents of all files with values of a chart and its variants, and of a local chart;
 /// `None` where it has neither. What cannot be read counts as empty: whoever needs it says so.
 fn digest_files(base: &Path, chart: &InputChart) -> Option<String> {
     let mut digests: Vec<Digest> = Vec::new();
@@ -124,6 +124,14 @@ fn digest_files(base: &Path, chart: &InputChart) -> Option<String> {
         let content = std::fs::read(resolve_path_from(base, path)).unwrap_or_default();
         digests.push(sha256(&content));
     }
+    for expression in &chart.set.files {
+        // A wrong expression is reported by whoever renders the chart.
+        let _ = remote::helm::rewrite_set_file_paths(expression, &mut |path| {
+            let content = std::fs::read(resolve_path_from(base, path)).unwrap_or_default();
+            digests.push(sha256(&content));
+            Ok(path.to_owned())
+        });
+    }
     if digests.is_empty() {
         return None;
     }
@@ -139,7 +147,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    const INPUT: &str = "version: 1\nname: a\ncharts: [{chart: ./web, values: [v.yaml], set: [a=1]}]\n\
+    const INPUT: &str = "version: 1\nname: a\ncharts: [{chart: ./web, values: [v.yaml], set: [a=1], setFile: [b=r.json]}]\n\
         images: [\"nginx:1\", \"redis:7\"]\nmodels: [{hf: a/b}]\nfiles: [x.pdf]\n";
 
     fn changes(base: &Path, before: &str, now: &str, values: FileComparison) -> Vec<String> {
@@ -164,7 +172,7 @@ mod tests {
         let other = "# a comment\nname: a\nversion: 1\nplatforms: [linux/amd64]\nattached: true\n\
             images:\n- docker.io/library/redis:7\n- {image: nginx:1}\nfiles: [x.pdf]\n\
             models: [{hf: a/b, revision: main}]\n\
-            charts:\n- set: [a=1]\n  chart: ./web\n  values: [v.yaml]\nchecks: []\n";
+            charts:\n- setFile: [b=r.json]\n  set: [a=1]\n  chart: ./web\n  values: [v.yaml]\nchecks: []\n";
         let found = changes(folder.path(), INPUT, other, FileComparison::Content);
         assert_eq!(found, [""; 0]);
     }
@@ -200,10 +208,12 @@ mod tests {
     fn other_values_are_a_change_where_they_are_compared() {
         let folder = tempfile::tempdir().unwrap();
         let read = |text: &str| Input::parse("gantry.yaml", text).unwrap();
-        let before = list_requests(folder.path(), &read(INPUT)).unwrap();
-        std::fs::write(folder.path().join("v.yaml"), "image: x").unwrap();
-        let now = list_requests(folder.path(), &read(INPUT)).unwrap();
-        let found = InputChange::list(&before, &now);
-        assert_eq!(found, [InputChange::FilesChanged("chart ./web".into())]);
+        for file in ["v.yaml", "r.json"] {
+            let before = list_requests(folder.path(), &read(INPUT)).unwrap();
+            std::fs::write(folder.path().join(file), "image: x").unwrap();
+            let now = list_requests(folder.path(), &read(INPUT)).unwrap();
+            let found = InputChange::list(&before, &now);
+            assert_eq!(found, [InputChange::FilesChanged("chart ./web".into())], "{file}");
+        }
     }
 }

@@ -4,5 +4,6 @@ mod common;
 mod damage;
 mod interrupted;
 mod pack;
+mod several_disks;
 mod source;
 mod vectors;

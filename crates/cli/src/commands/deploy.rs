@@ -32,7 +32,7 @@ use crate::clusters::{self, ClusterArgs};
 use crate::context::CommandContext;
 use crate::error::{CommandError, Result};
 use crate::live_view::ReleaseProgressView;
-use crate::output_files::OverwriteArgs;
+use crate::output_files::{OutputKind, OverwriteArgs};
 use crate::site_digests::{KnownSite, SiteReceiptArgs};
 use crate::value_parsers::{SECOND, WEEK, duration_within};
 use crate::{environment, ui};
@@ -332,7 +332,9 @@ impl DeployRun<'_> {
         {
             for remedy in &prepared.report.remedies {
                 let file = folder.join(name).join(&remedy.file);
-                self.args.overwrite.check_file_in_new_folder(&file)?;
+                self.args
+                    .overwrite
+                    .check_file_in_new_folder(&file, OutputKind::NodeConfiguration)?;
                 environment::write_file_with_folders(&file, &remedy.text)?;
                 ui.print_status(&format!(
                     "{} written: copy it to {} on each node ({})",

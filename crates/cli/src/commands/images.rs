@@ -13,6 +13,7 @@ use serde::Serialize;
 use types::Reference;
 use types::input::{self, ChartSource};
 
+use crate::chart_values::ChartValues;
 use crate::charts::{self, RenderArgs};
 use crate::context::CommandContext;
 use crate::error::{CommandError, Result};
@@ -98,7 +99,12 @@ pub(crate) fn run(context: &CommandContext, args: &ImagesArgs) -> Result<()> {
         None => OperatorRules::builtin().clone(),
     };
     let mut findings = ImageScan::default();
-    for subject in read_search_inputs(context, args)? {
+    if args.charts.iter().any(|chart| chart == "-") && args.render.values.reads_stdin() {
+        return Err(CommandError::usage_error("standard input can only be read once")
+            .with_hint("give the manifests or the values in a file"));
+    }
+    let values = args.render.values.read_values()?;
+    for subject in read_search_inputs(context, args, &values)? {
         // Charts need helm; manifests are searched as they are.
         let found = match subject {
             ImageSearchInput::Manifests { name, text } => {
@@ -133,6 +139,7 @@ enum ImageSearchInput {
 fn read_search_inputs(
     context: &CommandContext,
     args: &ImagesArgs,
+    values: &ChartValues,
 ) -> Result<Vec<ImageSearchInput>> {
     let variants: Vec<Vec<PathBuf>> =
         args.variant.iter().map(|files| files.split(',').map(PathBuf::from).collect()).collect();
@@ -153,7 +160,7 @@ fn read_search_inputs(
         .map(|source| match &source {
             ChartSource::Local(path) if is_manifest_path(path) => read_manifests(path),
             _ => Ok(ImageSearchInput::Chart(Box::new(
-                args.render.to_input_chart(source, &variants)?,
+                args.render.to_input_chart(source, values, &variants)?,
             ))),
         })
         .collect()

@@ -27,7 +27,7 @@ use crate::context::{CommandContext, LimitArgs};
 use crate::environment;
 use crate::error::{CommandError, Result};
 use crate::model_targets;
-use crate::output_files::OverwriteArgs;
+use crate::output_files::{OutputKind, OverwriteArgs};
 use crate::ui;
 use crate::value_parsers::number_within;
 use summary::{find_load_failure, format_summary, summarize_load, summarize_preview};
@@ -118,7 +118,7 @@ pub(crate) fn run(context: &CommandContext, args: &LoadArgs) -> Result<()> {
     };
     // All that is written is checked before the first byte is moved: an hour later is too late.
     if let Some(path) = &args.receipt {
-        args.overwrite.check_file(path)?;
+        args.overwrite.check_file(path, OutputKind::Receipt)?;
     }
     if let (Some(site), Some(file)) = (&site, &args.site) {
         model_targets::check_site_targets(context, site, file)?;

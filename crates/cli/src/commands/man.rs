@@ -7,7 +7,7 @@ use clap_mangen::Man;
 use crate::context::CommandContext;
 use crate::environment;
 use crate::error::{CommandError, Result};
-use crate::output_files::OverwriteArgs;
+use crate::output_files::{OutputKind, OverwriteArgs};
 
 /// Print the manual page of gantry or of a command, or write the pages of all commands into a folder.
 ///
@@ -61,7 +61,7 @@ fn write_pages(
     let mut pages = Vec::new();
     collect_pages(definition, &mut pages)?;
     for (name, _) in &pages {
-        overwrite.check_file_in_new_folder(&folder.join(name))?;
+        overwrite.check_file_in_new_folder(&folder.join(name), OutputKind::ManualPage)?;
     }
     for (name, text) in &pages {
         environment::write_file_with_folders(&folder.join(name), text)?;

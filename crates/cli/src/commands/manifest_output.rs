@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::context::CommandContext;
 use crate::environment;
 use crate::error::Result;
-use crate::output_files::OverwriteArgs;
+use crate::output_files::{OutputKind, OverwriteArgs};
 
 /// The option for where manifests are written.
 #[derive(clap::Args)]
@@ -45,7 +45,7 @@ impl ManifestOutputArgs {
 
     /// Checks the path before any work is done.
     pub(super) fn check_path(&self) -> Result<()> {
-        self.overwrite.check_file(&self.out)
+        self.overwrite.check_file(&self.out, OutputKind::Manifests)
     }
 
     /// Writes the manifests to the file or to standard output, with `about` as a comment in front. With

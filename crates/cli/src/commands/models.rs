@@ -23,7 +23,7 @@ use self::report::{
 };
 pub(crate) use self::summary::{ModelsListing, ModelsPushSummary, ModelsVerifySummary};
 use self::target::ModelPushTarget;
-use crate::context::CommandContext;
+use crate::context::{BandwidthArgs, CommandContext};
 use crate::environment;
 use crate::error::{CommandError, Result};
 use crate::model_targets;
@@ -113,6 +113,8 @@ struct BucketServerArgs {
     /// Connect to the bucket's server by plain HTTP. Loopback addresses need no option for that.
     #[arg(long)]
     plain_http: bool,
+    #[command(flatten)]
+    limit: BandwidthArgs,
 }
 
 impl BucketServerArgs {
@@ -120,6 +122,7 @@ impl BucketServerArgs {
         BucketAccess {
             endpoint: self.endpoint.clone(),
             ca: self.ca.iter().chain(&context.config.ca).cloned().collect(),
+            bandwidth: context.config.bandwidth,
             http: if self.plain_http { PlainHttpPolicy::Allowed } else { PlainHttpPolicy::Refused },
         }
     }
@@ -185,9 +188,11 @@ pub(crate) struct ModelsListArgs {
 
 pub(crate) fn run(context: &CommandContext, command: &ModelsCommand) -> Result<()> {
     match command {
-        ModelsCommand::Push(args) => push_models(context, args),
-        ModelsCommand::Verify(args) => verify_models(context, args),
-        ModelsCommand::Ls(args) => list_models(context, args),
+        ModelsCommand::Push(args) => push_models(&context.with_bandwidth(&args.server.limit), args),
+        ModelsCommand::Verify(args) => {
+            verify_models(&context.with_bandwidth(&args.server.limit), args)
+        }
+        ModelsCommand::Ls(args) => list_models(&context.with_bandwidth(&args.server.limit), args),
         ModelsCommand::Hold(args) => pod::hold_pod(args),
         ModelsCommand::Receive(args) => pod::receive_task(args),
     }

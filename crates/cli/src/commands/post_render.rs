@@ -18,7 +18,7 @@ use types::site_content::{SiteContent, SiteRoot};
 use crate::context::CommandContext;
 use crate::environment;
 use crate::error::{CommandError, ErrorKind, Result};
-use crate::output_files::OverwriteArgs;
+use crate::output_files::{OutputKind, OverwriteArgs};
 use crate::site_digests::{CONFIRM_HINT, KEEP_HINT, KnownSite, SiteReceiptArgs};
 
 /// Change the images of rendered manifests to those in the site's registry, as a post-renderer of helm
@@ -80,7 +80,7 @@ pub(crate) fn run(context: &CommandContext, args: &PostRenderArgs) -> Result<()>
         return run_write_plugin(context, folder);
     }
     if let Some(path) = &args.error_file {
-        OverwriteArgs::default().check_file(path)?;
+        OverwriteArgs::default().check_file(path, OutputKind::ErrorFile)?;
     }
     // Nothing is printed unless everything is proven: helm installs whatever a post-renderer prints.
     let outcome = move_images(context, args).and_then(|stream| context.ui.print_document(&stream));

@@ -22,7 +22,7 @@ use types::site_content::{SiteContent, SiteRoot};
 use crate::charts::{self, RenderArgs};
 use crate::context::CommandContext;
 use crate::error::{CommandError, ErrorKind, Result};
-use crate::output_files::OverwriteArgs;
+use crate::output_files::{OutputKind, OverwriteArgs};
 use crate::site_digests::{CONFIRM_HINT, KEEP_HINT, KnownSite, SiteReceiptArgs};
 use crate::{environment, ui};
 
@@ -140,7 +140,8 @@ pub(crate) fn run(context: &CommandContext, args: &RelocateArgs) -> Result<()> {
     let mut known = lock
         .map(|lock| KnownSite::new(lock, &registry, args.site.as_deref(), &args.receipts))
         .transpose()?;
-    let chart = args.render.to_input_chart(source, &[])?;
+    let values = args.render.values.read_values()?;
+    let chart = args.render.to_input_chart(source, &values, &[])?;
     let mut release = charts::open_chart(context, &chart, &[])?;
 
     // Offline settings are added to the release's values first, so that the proof below covers the chart
@@ -174,7 +175,8 @@ pub(crate) fn run(context: &CommandContext, args: &RelocateArgs) -> Result<()> {
     let values = chart::values::read_values("the overlay", &moved.overlay)?;
     if let Some(value) = release.find_value_overridden_by_set(&values)? {
         return Err(CommandError::usage_error(format!(
-            "{value} is given with --set, which in helm overrides every values file, the overlay too"
+            "{value} is given with --set or one of its siblings, which in helm override every values file, \
+             the overlay too"
         ))
         .with_hint("write it to a values file and give that with -f"));
     }
@@ -243,11 +245,15 @@ fn read_site_services(
 
 /// Checks the output paths before any work is done, since rendering takes a while.
 fn check_output_paths(args: &RelocateArgs) -> Result<()> {
-    for path in args.report.iter().chain([&args.overlay]).chain(&args.patches) {
+    let outputs = std::iter::once((&args.overlay, OutputKind::Overlay))
+        .chain(args.report.iter().map(|path| (path, OutputKind::RelocationReport)))
+        .chain(args.patches.iter().map(|path| (path, OutputKind::Patches)));
+    for (path, kind) in outputs {
         // An overlay that is written over a values file would destroy what a person wrote. It is also not
         // an input: with the images moved already, nothing could be learnt from the renders.
         let own = path.canonicalize().ok();
-        if own.is_some() && args.render.values().iter().any(|file| file.canonicalize().ok() == own)
+        if own.is_some()
+            && args.render.values.paths().iter().any(|file| file.canonicalize().ok() == own)
         {
             return Err(CommandError::usage_error(format!(
                 "{} is one of the values files (-f) and would be overwritten",
@@ -258,7 +264,7 @@ fn check_output_paths(args: &RelocateArgs) -> Result<()> {
             ));
         }
         if !args.dry_run {
-            args.overwrite.check_file(path)?;
+            args.overwrite.check_file(path, kind)?;
         }
     }
     Ok(())
@@ -303,7 +309,7 @@ fn write_files(
     if let Some(folder) = &args.mirrors {
         for remedy in &outcome.report.remedies {
             let path = folder.join(&remedy.file);
-            args.overwrite.check_file_in_new_folder(&path)?;
+            args.overwrite.check_file_in_new_folder(&path, OutputKind::NodeConfiguration)?;
             environment::write_file_with_folders(&path, &remedy.text)?;
         }
     }

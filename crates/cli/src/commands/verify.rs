@@ -19,7 +19,8 @@ use crate::error::{CommandError, ErrorKind, Result};
 Examples:
   gantry verify /media/disk/*.gantry
   gantry verify /media/disk1/site-3f2a.0001.gantry   # one of several
-  gantry verify /media/disk                          # all bundle files in a folder")]
+  gantry verify /media/disk                          # all bundle files in a folder
+  gantry verify /media/disk1 /media/disk2            # a bundle over several disks")]
 pub(crate) struct VerifyArgs {
     /// Bundle files, folders of bundle files, or the .gantry.json beside them.
     #[arg(required = true, value_name = "BUNDLE")]
@@ -49,6 +50,9 @@ pub(crate) struct VerifySummary {
     /// The numbers of the bundle files that were not given.
     #[serde(rename = "missingFiles")]
     missing: Vec<u32>,
+    /// Their names.
+    #[serde(rename = "missingFileNames", skip_serializing_if = "Vec::is_empty")]
+    missing_names: Vec<String>,
 }
 
 pub(crate) fn run(context: &CommandContext, args: &VerifyArgs) -> Result<()> {
@@ -59,7 +63,8 @@ pub(crate) fn run(context: &CommandContext, args: &VerifyArgs) -> Result<()> {
         return Err(build_missing_error(count_files(absent.len())));
     }
     let meter = context.ui.start_progress("verify");
-    let mut summary = VerifySummary { volumes: Vec::new(), missing: Vec::new() };
+    let mut summary =
+        VerifySummary { volumes: Vec::new(), missing: Vec::new(), missing_names: Vec::new() };
     let mut whole = Vec::new();
     let mut kinds = Vec::new();
     for path in &paths {
@@ -109,6 +114,7 @@ pub(crate) fn run(context: &CommandContext, args: &VerifyArgs) -> Result<()> {
     let set = if whole.is_empty() { None } else { Some(bundle::BundleFileSet::from_files(whole)?) };
     if let Some(set) = &set {
         summary.missing = set.missing_numbers().to_vec();
+        summary.missing_names = set.missing_names();
     }
     // Printed before the check that the files fit together, so that the state of each file is shown in
     // any case.
@@ -124,8 +130,8 @@ pub(crate) fn run(context: &CommandContext, args: &VerifyArgs) -> Result<()> {
         if missing.is_empty() || are_single {
             return Ok(());
         }
-        let (count, numbers) = (count_files(missing.len()), format_numbers(missing));
-        return Err(build_missing_error(format!("{count}: {numbers}")));
+        let count = count_files(missing.len());
+        return Err(build_missing_error(format!("{count}: {}", format_missing(&summary))));
     }
     // A file that is no bundle file at all is bad usage, unless another one is damaged.
     let kind =
@@ -152,12 +158,14 @@ fn count_files(count: usize) -> String {
     }
 }
 
-fn format_numbers(numbers: &[u32]) -> String {
+/// The missing files, by name and number.
+fn format_missing(summary: &VerifySummary) -> String {
     /// A bundle may have thousands of files; the result in JSON lists all.
     const SHOWN: usize = 20;
+    let files = summary.missing_names.iter().zip(&summary.missing);
     let shown: Vec<String> =
-        numbers.iter().take(SHOWN).map(|number| format!("file {number}")).collect();
-    match numbers.len().saturating_sub(SHOWN) {
+        files.take(SHOWN).map(|(name, number)| format!("{name} (file {number})")).collect();
+    match summary.missing.len().saturating_sub(SHOWN) {
         0 => shown.join(", "),
         more => format!("{} and {more} more", shown.join(", ")),
     }
@@ -177,7 +185,7 @@ fn format_summary(summary: &VerifySummary) -> String {
         }
     }
     if !summary.missing.is_empty() {
-        text.push_str(&format!("not given: {}\n", format_numbers(&summary.missing)));
+        text.push_str(&format!("not given: {}\n", format_missing(summary)));
     }
     text
 }

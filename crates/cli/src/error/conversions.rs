@@ -416,6 +416,7 @@ impl From<bundle::Error> for CommandError {
             | E::Read { .. }
             | E::Write { .. }
             | E::NoSpace { .. }
+            | E::FoldersFull { .. }
             | E::Busy { .. } => ErrorKind::Failed,
         };
         Self::from_error(kind, &error)

@@ -149,6 +149,11 @@ impl ProgressMeter {
         terminal::print_message("", Color::None, &line);
     }
 
+    /// Hides the line while something else is shown or asked.
+    pub(crate) fn hide_while<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.bar.suspend(work)
+    }
+
     fn print_note(&self, message: &str) {
         if self.detail != ProgressDetail::Nothing {
             self.print_above("note:", message);

@@ -82,6 +82,16 @@ pub(crate) fn ask_question(question: &str) -> Answer {
     }
 }
 
+/// Asks for a line of text on the terminal. `None` when there is none any more (Ctrl-D).
+pub(crate) fn ask_text(question: &str) -> Option<String> {
+    write_to_stderr(format!("{} ", clean_message(question)).as_bytes());
+    let mut answer = String::new();
+    match io::stdin().lock().read_line(&mut answer) {
+        Ok(0) | Err(_) => None,
+        Ok(_) => Some(answer.trim().to_owned()),
+    }
+}
+
 /// The colours of labels.
 #[derive(Clone, Copy)]
 pub(super) enum Color {

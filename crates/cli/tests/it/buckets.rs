@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use crate::story::{self, alone, text};
 use testkit::faults::{FaultRepeats, SeenRequest, WireFault};
@@ -279,6 +280,63 @@ fn all_targets_of_a_site_get_their_models_and_one_that_does_not_exist_is_found_b
     let error = gantry.run(load).assert_exit_code(2).stderr;
     assert!(error.contains("models to s3://nope/sie"), "{error}");
     assert!(!home.join("refs/main").exists(), "nothing is written to the targets behind it");
+}
+
+#[test]
+fn a_dry_run_tells_what_is_there_and_what_would_be_sent_and_changes_nothing() {
+    let (s3, home) = (S3Server::start(), tempfile::tempdir().unwrap());
+    let model = small_model(home.path(), "1");
+    let gantry = with_model(home.path(), &s3.url(), &model);
+    let (volume, store) = (home.path().join("volume"), text(gantry.store()));
+    let to_folder = ["models", "push", &store, "--to", &text(&volume)];
+    let ask = |verb: &[&str]| {
+        let dry = gantry.run(verb.iter().chain(&["--dry-run", "--output", "json"]));
+        dry.assert_success().parse_json()["targets"][0]["models"][0].clone()
+    };
+    let to_bucket = [&to_folder[..3], &["--to", TO, "--layout", "sie"]].concat();
+    for verb in [&to_folder[..], &to_bucket] {
+        let before = ask(verb);
+        assert_eq!(before["missingBytes"], before["bytes"], "{before:#}");
+        assert_eq!(before["outcome"], serde_json::Value::Null);
+        assert!(s3.list_objects().is_empty());
+        gantry.run(verb).assert_success();
+        let after = ask(verb);
+        assert_eq!((&after["missingBytes"], &after["outcome"]), (&0.into(), &"present".into()));
+    }
+    assert!(s3.list_objects().len() > 3);
+
+    // One file is gone, another is somebody's.
+    let commit = fs::read_to_string(volume.join("models--own--model/refs/main")).unwrap();
+    let snapshot = volume.join("models--own--model/snapshots").join(commit);
+    let old = fs::canonicalize(snapshot.join("old.txt")).unwrap();
+    fs::remove_file(&old).unwrap();
+    let files = story::files(&volume);
+    assert_eq!(ask(&to_folder)["missingBytes"], 3);
+    assert_eq!(story::files(&volume), files, "a dry run touches no file");
+    let table = gantry.run(to_folder.iter().chain(&["--dry-run"])).assert_success().stdout;
+    assert!(table.contains("would be written, 3 B of it"), "{table}");
+
+    // A server that cannot be asked is no failure of a dry run.
+    let away = gantry.clone().env("AWS_ENDPOINT_URL", "http://127.0.0.1:1");
+    let away = away.run(to_bucket.iter().chain(&["--dry-run"])).assert_success();
+    assert!(away.stderr.contains("not known what is there"), "{}", away.stderr);
+}
+
+#[test]
+fn a_limit_of_bandwidth_holds_for_a_bucket_in_both_directions() {
+    let (s3, home) = (S3Server::start(), tempfile::tempdir().unwrap());
+    let model = small_model(home.path(), "1");
+    fs::write(model.join("weights.bin"), vec![7; 3 << 20]).unwrap();
+    let gantry = with_model(home.path(), &s3.url(), &model);
+    let least = Duration::from_millis(2700);
+
+    let started = Instant::now();
+    push(&gantry, &["--bandwidth", "1MiB"]).assert_success();
+    assert!(started.elapsed() >= least, "{:?}", started.elapsed());
+    let started = Instant::now();
+    gantry.run(["models", "verify", TO, "--bandwidth", "1MiB"]).assert_success();
+    assert!(started.elapsed() >= least, "{:?}", started.elapsed());
+    push(&gantry, &["--bandwidth", "1KiB"]).assert_exit_code(2);
 }
 
 /// A user with one model in the store, and credentials for the bucket's server.

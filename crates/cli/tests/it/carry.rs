@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use crate::story::{INPUT, SMALL, fetched, files, joined, pack, text, user, volumes};
+use crate::story::{INPUT, SMALL, fetched, files, joined, on_terminal, pack, text, user, volumes};
 use testkit::{TestEnvironment, Tmpfs, tools};
 
 #[test]
@@ -202,7 +202,89 @@ fn a_plan_tells_what_comes_and_touches_nothing() {
         .assert_success()
         .parse_json();
 
+    let all = dry["bytes"].as_u64().unwrap();
+    assert_eq!(dry["missingBytes"].as_u64(), Some(all));
+    assert!(all > 1 << 20, "{dry:#}");
     assert_eq!(plan["missingBytes"], 0);
     assert_eq!(plan["fileCount"].as_u64().unwrap(), dry["files"].as_array().unwrap().len() as u64);
     assert!(volumes(folder.path()).is_empty());
+}
+
+#[test]
+fn a_bundle_goes_over_several_disks_and_comes_from_them() {
+    let world = TestEnvironment::fast();
+    let gantry = fetched(&world, SMALL);
+    let size = ["pack", "--file-size", "256KiB", "--output", "json"];
+    let dry = gantry.run([&size[..], &["--dry-run"]].concat()).assert_success().parse_json();
+    let whole = dry["bytes"].as_u64().unwrap();
+    let disks: Vec<Tmpfs> = (0..3).map(|_| Tmpfs::new(whole / 2)).collect();
+    let paths: Vec<String> = disks.iter().map(|disk| text(disk.path())).collect();
+    let out: Vec<&str> = paths.iter().flat_map(|path| ["-o", path]).collect();
+
+    // All room is looked at before the first byte.
+    let full = gantry.run([&size[..], &out[..2]].concat()).assert_exit_code(1);
+    assert!(full.stderr.contains("not enough space"), "{}", full.stderr);
+    assert!(full.stderr.contains("-o DISK -o DISK2"), "{}", full.stderr);
+    let dry = gantry.run([&size[..], &out, &["--dry-run"]].concat()).assert_success().parse_json();
+    assert!(paths.iter().all(|path| volumes(path.as_ref()).is_empty()));
+    let packed = gantry.run([&size[..], &out].concat()).assert_success().parse_json();
+    let list = |result: &serde_json::Value| -> Vec<String> {
+        let files = result["files"].as_array().unwrap().iter();
+        files.map(|file| file["file"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(list(&packed), list(&dry));
+    assert!(paths.iter().filter(|path| !volumes(path.as_ref()).is_empty()).count() >= 2);
+    let again =
+        gantry.run([&size[..], &out, &["--dry-run"]].concat()).assert_success().parse_json();
+    assert_eq!(again["missingBytes"], 0, "{again:#}");
+    assert!(again["files"].as_array().unwrap().iter().all(|file| file["outcome"] == "kept"));
+
+    // Several folders are one bundle; what is missing is named by file name and number.
+    let used: Vec<&str> = paths
+        .iter()
+        .map(String::as_str)
+        .filter(|path| !volumes(path.as_ref()).is_empty())
+        .collect();
+    gantry.run([&["verify", "--quiet"], &used[..]].concat()).assert_success();
+    let store = text(&gantry.folder().join("target"));
+    let load = [&["load"], &used[..], &["--to", &store]].concat();
+    gantry.run(load).assert_success();
+    let last = volumes(used[1].as_ref());
+    let name = last[0].file_name().unwrap().to_str().unwrap();
+    let number: u32 = name.rsplit('.').nth(1).unwrap().parse().unwrap();
+    let lacking = gantry.run(["verify", used[0]]).assert_exit_code(4).stderr;
+    assert!(lacking.contains(&format!("{name} (file {number})")), "{lacking}");
+    for verb in [&["load", used[0], "--to", "./other"][..], &["serve", used[0]]] {
+        let lacking = gantry.run(verb).assert_exit_code(2).stderr;
+        assert!(lacking.contains(name), "{lacking}");
+    }
+
+    for wrong in [&["-o", "a", "-o", "b"][..], &["-o", "-", "-o", "b", "--file-size", "1MiB"]] {
+        gantry.run([&["pack"], wrong].concat()).assert_exit_code(2);
+    }
+}
+
+#[test]
+fn on_a_terminal_the_next_disk_is_asked_for() {
+    let world = TestEnvironment::fast();
+    let gantry = fetched(&world, SMALL);
+    let dry = ["pack", "--file-size", "256KiB", "--output", "json", "--dry-run"];
+    let whole = gantry.run(dry).assert_success().parse_json()["bytes"].as_u64().unwrap();
+    let (one, two) = (Tmpfs::new(whole * 2 / 3), Tmpfs::new(whole * 2 / 3));
+    let (first, second) = (text(one.path()), text(two.path()));
+    let pack = format!("pack -o {first} --file-size 256KiB");
+
+    // Enter alone: the same folder is as full as before, so it is asked for again. Then q.
+    let (code, shown) = on_terminal(&gantry, &pack, &["", "q"]);
+    assert_eq!(code, 1, "{shown}");
+    assert_eq!(shown.matches("is full").count(), 2, "{shown}");
+    assert!(shown.contains("not enough space") && shown.contains("(q stops)"), "{shown}");
+    let begun = volumes(one.path());
+    assert!(!begun.is_empty());
+
+    // What was finished is kept, and the rest goes to the other disk.
+    let (code, shown) = on_terminal(&gantry, &pack, &["/dev/null", &second]);
+    assert_eq!(code, 0, "{shown}");
+    assert_eq!(volumes(one.path()), begun);
+    gantry.run(["verify", "--quiet", &first, &second]).assert_success();
 }

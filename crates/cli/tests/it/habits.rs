@@ -3,10 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::fs;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::story::{INPUT, SMALL, alone, fetched, pack, text, user};
+use crate::story::{INPUT, SMALL, alone, fetched, files, on_terminal, pack, text, user};
 use testkit::TestEnvironment;
 use testkit::json_schema::find_schema_errors;
 
@@ -226,17 +225,41 @@ fn the_limits_of_transfers_are_kept() {
 fn what_would_be_deleted_is_asked_on_a_terminal() {
     let world = TestEnvironment::fast();
     let gantry = fetched(&world, SMALL);
-    let on_terminal = |answer: &str| {
-        let line = "printf \"$1\\n\" | script -qec \"'$0' store rm ghcr.io/gantry-examples/tools:1.0\" /dev/null";
-        let command = gantry.command(["-c", line, crate::story::BINARY, answer]);
-        let mut shell = Command::new("bash");
-        shell.args(command.get_args()).current_dir(gantry.folder()).env_clear();
-        shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        String::from_utf8_lossy(&shell.output().unwrap().stdout).into_owned()
+    let ask = |arguments: &str, answer: &str| {
+        let (code, shown) = on_terminal(&gantry, arguments, &[answer]);
+        assert!(shown.contains("[y/N]"), "{shown}");
+        assert_eq!(shown.contains("nothing was changed"), code == 2, "{shown}");
+        code
     };
     let names = || gantry.run(["store", "ls"]).assert_success().stdout;
-    assert!(on_terminal("n").contains("nothing was changed"));
+    let remove = "store rm ghcr.io/gantry-examples/tools:1.0";
+    assert_eq!(ask(remove, "n"), 2);
     assert!(names().contains("tools:1.0"));
-    assert!(on_terminal("y").contains("[y/N]"));
+    assert_eq!(ask(remove, "y"), 0);
     assert!(!names().contains("tools:1.0"));
+
+    let blobs = || files(gantry.store()).iter().map(|(_, size)| size).sum::<u64>();
+    let before = blobs();
+    let collect = "store gc --older-than 0s";
+    assert_eq!(ask(collect, ""), 2);
+    assert_eq!(blobs(), before);
+    assert_eq!(ask(collect, "yes"), 0);
+    assert!(blobs() < before / 2);
+    // Nothing is left to ask for, and --yes is not asked.
+    let (code, shown) = on_terminal(&gantry, collect, &[]);
+    assert!(code == 0 && !shown.contains("[y/N]"), "{shown}");
+    let (code, shown) = on_terminal(&gantry, &format!("{remove} --yes"), &[]);
+    assert!(code != 0 && !shown.contains("[y/N]"), "{shown}");
+}
+
+#[test]
+fn a_bundle_is_not_written_to_a_terminal() {
+    let world = TestEnvironment::fast();
+    let gantry = fetched(&world, SMALL);
+    let (code, shown) = on_terminal(&gantry, "pack -o -", &[]);
+    assert_eq!(code, 2, "{shown}");
+    assert!(shown.contains("a bundle is not written to a terminal"), "{shown}");
+    assert!(shown.contains("-o DIR") && shown.len() < 1000, "{shown}");
+    let (code, shown) = on_terminal(&gantry, "pack -o - --dry-run", &[]);
+    assert!(code == 0 && shown.contains("planned"), "{shown}");
 }

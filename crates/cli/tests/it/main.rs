@@ -32,5 +32,6 @@ mod sources;
 #[path = "../story/mod.rs"]
 mod story;
 mod terminal;
+mod values;
 mod webhook;
 mod wiring;

@@ -122,3 +122,28 @@ fn a_flow_to_a_name_or_to_everything_is_refused() {
         assert!(error.contains(why), "{error}");
     }
 }
+
+#[test]
+fn a_policy_for_the_cluster_s_own_namespaces_comes_with_a_warning() {
+    let home = tempfile::tempdir().unwrap();
+    let gantry = user(home.path(), &["quay.io/shop/web:2.1"]);
+    chart(gantry.folder());
+    let audit = ["audit", "--no-live", "--chart", "shop", "--site", "site.yaml", "--policies", "p"];
+    for verb in [&IMAGES[..4], &EGRESS[..4], &audit] {
+        for (namespaces, expected) in [
+            (&["kube-system"][..], Some("kube-system: this namespace is the cluster's own")),
+            (&["shop", "kube-node-lease"], Some("kube-node-lease: this namespace is")),
+            (&["shop"], None),
+        ] {
+            // `policy egress` takes one.
+            let last = &namespaces[namespaces.len() - 1..];
+            let namespaces = if verb[1] == "egress" { last } else { namespaces };
+            let options = namespaces.iter().flat_map(|name| ["--namespace", name]);
+            let run = gantry.run(verb.iter().copied().chain(options).chain(["--force"]));
+            assert!(run.code.is_some_and(|code| code != 2), "{}", run.stderr);
+            let warned = run.stderr.contains("the cluster's own");
+            assert_eq!(warned, expected.is_some(), "{verb:?} {namespaces:?} {}", run.stderr);
+            assert!(run.stderr.contains(expected.unwrap_or_default()), "{}", run.stderr);
+        }
+    }
+}

@@ -4,10 +4,9 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
-use crate::story::{self, alone, chart, text};
-use testkit::Gantry;
+use crate::story::{self, alone, chart, in_shell, text};
 
 const SITE: &str = "version: 1\nregistry: {url: registry.internal:5000/ai}\n";
 /// Words of the files below that no error may repeat.
@@ -158,15 +157,6 @@ fn a_table_fits_the_terminal_and_is_whole_when_it_is_piped() {
     assert!(run.status.success(), "{table}");
     assert!(table.contains('…') && table.contains("2026.11.30"), "{table}");
     assert!(table.lines().all(|line| line.trim_end().chars().count() <= 80), "{table}");
-}
-
-/// Runs a line of shell in the folder of a user; `$0` is the binary.
-fn in_shell(gantry: &Gantry, line: &str) -> Output {
-    let command = gantry.command(["-c", line, story::BINARY]);
-    let mut shell = Command::new("bash");
-    shell.args(command.get_args()).current_dir(gantry.folder()).env_clear();
-    shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    shell.output().unwrap()
 }
 
 fn shown(run: &Output) -> String {

@@ -10,7 +10,7 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use testkit::{Gantry, TestEnvironment, tools};
 
@@ -83,6 +83,25 @@ pub(crate) fn joined(volumes: &[PathBuf], layout: &Path) -> PathBuf {
     let join = "cd blobs/sha256 && for f in *.*; do cat \"$f\" >> \"${f%%.*}\"; rm \"$f\"; done";
     tools::run_command(Command::new("sh").args(["-ec", join]).current_dir(layout));
     layout.to_owned()
+}
+
+/// Runs a line of bash in the folder of a user; `$0` is the binary.
+pub(crate) fn in_shell(gantry: &Gantry, line: &str) -> Output {
+    let command = gantry.command(["-c", line, BINARY]);
+    let mut shell = Command::new("bash");
+    shell.args(command.get_args()).current_dir(gantry.folder()).env_clear();
+    shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell.output().unwrap()
+}
+
+/// Runs Gantry on a terminal of its own (util-linux's `script`), and types these lines. Returns the exit
+/// code and what the terminal showed.
+pub(crate) fn on_terminal(gantry: &Gantry, arguments: &str, typed: &[&str]) -> (i32, String) {
+    let typed: String = typed.iter().map(|line| format!("{line}\\n")).collect();
+    let line = format!("printf '{typed}' | script -qec \"'$0' {arguments}\" /dev/null");
+    let run = in_shell(gantry, &line);
+    let shown = String::from_utf8_lossy(&run.stdout).into_owned();
+    (run.status.code().unwrap_or(-1), shown)
 }
 
 pub(crate) fn text(path: &Path) -> String {

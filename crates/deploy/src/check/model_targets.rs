@@ -3,7 +3,6 @@
 
 use cluster::Cluster;
 use land::claim;
-use land::models::bucket::BucketAccess;
 use land::models::{self, DamagedFile, ModelVerifyReport, OpenModelTarget};
 use store::progress::SilentProgress;
 use types::ByteSize;
@@ -59,10 +58,8 @@ async fn check_target(cluster: &Cluster, place: &CheckedModelTarget) -> Vec<Chec
 /// runtime of its own, which is started and ended on that thread, too.
 async fn verify_from_here(place: &CheckedModelTarget) -> models::Result<ModelVerifyReport> {
     let place = place.clone();
-    let verify = move || {
-        let access = BucketAccess::of_target(&place.target, &place.ca);
-        OpenModelTarget::open(&place.target.to, &access)?.verify(&SilentProgress)
-    };
+    let verify =
+        move || OpenModelTarget::open(&place.target.to, &place.access)?.verify(&SilentProgress);
     match tokio::task::spawn_blocking(verify).await {
         Ok(verified) => verified,
         // A task of this kind cannot be cancelled, so it panicked: pass the panic on.
@@ -127,7 +124,13 @@ mod tests {
         let site = "version: 1\nregistry: {url: 'site:5000'}\nmodels:\n- {to: ./models}\n";
         let site = Site::parse("site.yaml", site).unwrap();
         let none: Option<&Lock> = None;
-        let all = CheckedModelTarget::list_of_site(&site, Path::new("/etc"), none, &[]).unwrap();
+        let all = CheckedModelTarget::list_of_site(
+            &site,
+            Path::new("/etc"),
+            none,
+            &types::config::UserConfig::default(),
+        )
+        .unwrap();
         let place = CheckedModelTarget { wanted: vec!["org/name".into()], ..all[0].clone() };
         let report = |models: &[&str], bad: Vec<DamagedFile>| ModelVerifyReport {
             models: models.iter().map(|name| ((*name).to_owned(), 1)).collect(),

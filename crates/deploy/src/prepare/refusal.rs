@@ -33,9 +33,9 @@ pub enum ReleaseRefusal {
         /// The first of what is left to do.
         leftover: WiringLeftover,
     },
-    /// A `set:` value of the user overrides the overlay.
+    /// A value of the user (`set:`, `setString:`, `setFile:`, `setJson:`) overrides the overlay.
     #[error(
-        "release {release}: {value} is given under set:, which in helm overrides every values file, the overlay too"
+        "release {release}: {value} is given under set: or one of its siblings, which in helm override every values file, the overlay too"
     )]
     OverriddenBySet {
         /// The release.

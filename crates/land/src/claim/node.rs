@@ -171,6 +171,7 @@ impl Seeder {
         self.track_started(StartedWorkload::DaemonSet(namespace.to_owned(), name.clone()));
         self.cluster().create_object(scope, &set).await?;
         let pods = self.wait_for_nodes(path, namespace, &name).await?;
+        let order = &self.limit_order(order, pods.len().min(AT_ONCE) as u64);
         // Lazily: a node's session begins when one of the first has ended.
         let work = pods.into_iter().map(|node| {
             let (source, name) = (source.clone(), name.clone());

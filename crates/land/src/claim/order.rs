@@ -67,6 +67,9 @@ pub struct ModelRegistry {
     pub ca: Option<String>,
     /// The repository that each blob is in.
     pub repositories: BTreeMap<Digest, String>,
+    /// The most bytes per second that the pod downloads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes_per_second: Option<u64>,
 }
 
 /// What a pod reports, each a line of JSON on its standard error.

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::io::{self, Read as _};
 use std::sync::Arc;
 
+use net::BandwidthLimit;
 use store::Source;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
@@ -31,11 +32,12 @@ pub(super) async fn expect_hello(stdout: &mut (impl AsyncRead + Unpin)) -> io::R
     Err(io::Error::new(io::ErrorKind::InvalidData, "it speaks another version of the protocol"))
 }
 
-/// Answers requests until the pod closes its output. Requests for blobs that are not in `allowed` get an
-/// error.
+/// Answers requests until the pod closes its output, no faster than the limit. Requests for blobs that are
+/// not in `allowed` get an error.
 pub(super) async fn answer_requests(
     source: Arc<dyn Source>,
     allowed: BTreeSet<Digest>,
+    bandwidth: Option<BandwidthLimit>,
     mut stdout: impl AsyncRead + Unpin,
     mut stdin: impl AsyncWrite + Unpin,
 ) -> io::Result<()> {
@@ -59,6 +61,9 @@ pub(super) async fn answer_requests(
     let answer = async move {
         while let Some(bytes) = ready.recv().await {
             let bytes: Vec<u8> = bytes;
+            if let Some(limit) = &bandwidth {
+                limit.wait_for_bytes(bytes.len() as u64).await;
+            }
             if stdin.write_all(&bytes).await.is_err() {
                 // The pod ended: that is no error here, its events say why.
                 break;
@@ -152,6 +157,29 @@ mod tests {
         let mut bytes = b"head".to_vec();
         let allowed = [sha256(b"content")].into();
         read_piece(&OneBlob(b"content"), &allowed, request, &mut bytes).map(|()| bytes)
+    }
+
+    #[tokio::test]
+    async fn replies_keep_the_limit() {
+        let digest = sha256(b"content");
+        let (mut pod, ours) = tokio::io::duplex(1 << 10);
+        let (stdout, stdin) = tokio::io::split(ours);
+        // Two replies of 16 bytes at 16 bytes a second.
+        let limit = Some(BandwidthLimit::new(16));
+        let source = Arc::new(OneBlob(b"content"));
+        let allowed = [digest].into();
+        let started = std::time::Instant::now();
+        let answering = tokio::spawn(answer_requests(source, allowed, limit, stdout, stdin));
+        for id in 0..2 {
+            let request = PieceRequest { id, digest, start: 0, length: 7 };
+            pod.write_all(&request.to_bytes()).await.unwrap();
+        }
+        let mut replies = [0; 2 * (HEAD + 7)];
+        pod.read_exact(&mut replies).await.unwrap();
+        assert!(started.elapsed() >= std::time::Duration::from_millis(1900));
+        assert!(replies.ends_with(b"content"));
+        drop(pod);
+        answering.await.unwrap().unwrap();
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use cluster::objects::api::core::v1::Pod;
 use cluster::{Cluster, ObjectScope};
+use net::BandwidthLimit;
 use store::Source;
 use store::progress::Progress;
 use tokio::io::{
@@ -39,6 +40,8 @@ pub(super) struct PodSession<'a> {
     pub(super) what: &'a str,
     /// What errors call the volume that the pod has at [`MOUNT`].
     pub(super) mount: &'a str,
+    /// The limit that all sessions share.
+    pub(super) bandwidth: Option<BandwidthLimit>,
 }
 
 /// How a session ended.
@@ -88,7 +91,10 @@ impl PodSession<'_> {
             piece_server::expect_hello(&mut stdout).await?;
             stdin.write_all(&bytes).await?;
             match source {
-                Some(source) => piece_server::answer_requests(source, allowed, stdout, stdin).await,
+                Some(source) => {
+                    let bandwidth = self.bandwidth.clone();
+                    piece_server::answer_requests(source, allowed, bandwidth, stdout, stdin).await
+                }
                 // The pod has nothing to ask for, but it takes the end of its input as the sign to stop:
                 // this future keeps the input open until the pod closes its output.
                 None => tokio::io::copy(&mut stdout, &mut tokio::io::sink()).await.map(drop),

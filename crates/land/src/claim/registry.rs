@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Buf as _, Bytes};
-use net::{Client, Mirrors, RetryPolicy};
+use net::{BandwidthLimit, Client, Mirrors, RetryPolicy};
 use remote::oci::RegistryClient;
 use store::{Error, Result, Source, SourceReader};
 use tokio::runtime::Handle;
@@ -50,6 +50,9 @@ impl RegistryBlobSource {
             let path = scratch.join("registry-ca.pem");
             std::fs::write(&path, pem).map_err(|error| words(&error))?;
             builder = builder.ca_files([path]);
+        }
+        if let Some(limit) = from.bytes_per_second {
+            builder = builder.bandwidth(BandwidthLimit::new(limit));
         }
         let client = builder.build().map_err(|error| words(&error))?;
         // The credential is found by the host in the pull secret, the requests go to the URL: with a

@@ -73,7 +73,8 @@ fn use_depot(url: &str, source: &dyn Source, plans: &[ModelPlan]) -> Result<Mode
     };
     // The depot names repositories with the source's host as the first part of the path.
     let repositories = map_blobs_to_repositories(&prefix, NamingRule::HostPath, source, plans)?;
-    Ok(ModelRegistry { host: host.to_owned(), url: url.to_owned(), ca: None, repositories })
+    let (host, url) = (host.to_owned(), url.to_owned());
+    Ok(ModelRegistry { host, url, ca: None, repositories, bytes_per_second: None })
 }
 
 fn use_site_registry(
@@ -89,7 +90,7 @@ fn use_site_registry(
     let host = prefix.registry().to_owned();
     let url = format!("{scheme}://{host}");
     let repositories = map_blobs_to_repositories(&prefix, registry.naming, source, plans)?;
-    Ok(ModelRegistry { host, url, ca, repositories })
+    Ok(ModelRegistry { host, url, ca, repositories, bytes_per_second: None })
 }
 
 /// Maps each blob that the plans need to a repository of the registry that contains it.

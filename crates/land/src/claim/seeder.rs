@@ -7,12 +7,13 @@ use std::time::Duration;
 use cluster::objects::api::apps::v1::DaemonSet;
 use cluster::objects::api::core::v1::Pod;
 use cluster::{AwaitedPodState, Cluster, ObjectScope, Permission};
+use net::BandwidthLimit;
 use store::Source;
 use store::progress::Progress;
 use tokio::time::sleep;
 
 use super::error::{Error, Result};
-use super::order::{SeederEvent, SeederOrder};
+use super::order::{SeederEvent, SeederOrder, SeederTask};
 use super::pod::{self, SeederImage, VolumeUse};
 use super::pod_session::{self, SessionProgress};
 use super::volume::ClaimVolume;
@@ -33,6 +34,7 @@ pub struct Seeder {
     timeout: Duration,
     /// What this process started and has to remove.
     started: Mutex<Vec<StartedWorkload>>,
+    bandwidth: Option<BandwidthLimit>,
 }
 
 impl Seeder {
@@ -43,7 +45,26 @@ impl Seeder {
         timeout: Duration,
         progress: Arc<dyn Progress>,
     ) -> Self {
-        Self { cluster, image, progress, timeout, started: Mutex::default() }
+        Self { cluster, image, progress, timeout, started: Mutex::default(), bandwidth: None }
+    }
+
+    /// The most bytes per second: of all that this process sends to pods together, and of what all pods
+    /// download from a registry.
+    #[must_use]
+    pub fn limit_bandwidth(mut self, limit: BandwidthLimit) -> Self {
+        self.bandwidth = Some(limit);
+        self
+    }
+
+    /// The order with this seeder's limit, for one of so many pods that work at the same time.
+    pub(super) fn limit_order(&self, order: &SeederOrder, pods: u64) -> SeederOrder {
+        let mut order = order.clone();
+        if let (Some(limit), SeederTask::Put { registry: Some(registry), .. }) =
+            (&self.bandwidth, &mut order.task)
+        {
+            registry.bytes_per_second = Some(limit.per_second().div_ceil(pods.max(1)));
+        }
+        order
     }
 
     /// The rights that work on these claims needs, with those to make claims where `creates` says so.
@@ -90,7 +111,8 @@ impl Seeder {
         let start = async || self.start_pod(volume, &pod).await;
         let what = volume.path.to_string();
         let mount = ClaimFolder { folder: String::new(), ..volume.path.clone() }.to_string();
-        self.run_order_with_retries(namespace, (&what, &mount), order, source, start).await
+        let order = self.limit_order(order, 1);
+        self.run_order_with_retries(namespace, (&what, &mount), &order, source, start).await
     }
 
     /// Runs an order, and starts it again after a break until it is done. `start` starts the pod, or
@@ -125,6 +147,7 @@ impl Seeder {
                 pod: &name,
                 what,
                 mount,
+                bandwidth: self.bandwidth.clone(),
             };
             let began =
                 || self.track_started(StartedWorkload::Pod(namespace.to_owned(), name.clone()));

@@ -1,11 +1,10 @@
 //! Writes the models that a target selects to a folder or a bucket, and reports it. [`crate::claim`]
 //! makes the same report for claims.
 
-use std::path::PathBuf;
-
 use serde::Serialize;
 use store::Source;
 use store::progress::Progress;
+use types::config::UserConfig;
 use types::destination::ModelDestination;
 use types::site::{CacheFileStyle, ModelLayout, ModelTarget};
 
@@ -67,7 +66,10 @@ pub struct PushedModel {
     pub files: usize,
     /// Their length.
     pub bytes: u64,
-    /// What was done; absent if nothing was.
+    /// What a dry run would write of it; absent where the target was not asked.
+    #[serde(rename = "missingBytes", skip_serializing_if = "Option::is_none")]
+    pub missing_bytes: Option<u64>,
+    /// What was done; in a dry run `present`, or absent if something would be written.
     #[serde(rename = "outcome", skip_serializing_if = "Option::is_none")]
     pub put: Option<ModelPutOutcome>,
 }
@@ -102,15 +104,26 @@ impl<'a> ModelPush<'a> {
         self.planned.plans.is_empty()
     }
 
-    /// What would be written.
+    /// What would be written to an empty target.
     pub fn preview(&self) -> ModelPushReport {
         ModelPushReport::new(self.target, &self.planned, None, PushMode::DryRun)
     }
 
+    /// What would be written to the opened target, and what is there already.
+    pub fn preview_at(&self, opened: &OpenModelTarget) -> Result<ModelPushReport> {
+        let mut report = self.preview();
+        let missing = opened.find_missing_bytes(&self.planned.plans)?;
+        for (model, missing) in report.models.iter_mut().zip(missing) {
+            model.missing_bytes = Some(missing);
+            model.put = (missing == 0).then_some(ModelPutOutcome::Present);
+        }
+        Ok(report)
+    }
+
     /// Opens the target. Done before anything is read or hashed, so that a wrong address or option is an
-    /// error at once. `ca` are PEM files that are trusted beside the target's own.
-    pub fn open_target(&self, ca: &[PathBuf]) -> Result<OpenModelTarget> {
-        let access = BucketAccess::of_target(self.target, ca);
+    /// error at once. `config` has certificate authorities and limits.
+    pub fn open_target(&self, config: &UserConfig) -> Result<OpenModelTarget> {
+        let access = BucketAccess::of_target(self.target, config);
         OpenModelTarget::open_to_write(&self.target.to, &access)
     }
 
@@ -145,6 +158,7 @@ impl ModelPushReport {
             name: plan.name.clone(),
             files: plan.files().count(),
             bytes: plan.size(),
+            missing_bytes: None,
             put: puts.and_then(|puts| puts.get(index).copied()),
         });
         Self {

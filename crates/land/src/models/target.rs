@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use store::Source;
 use store::progress::Progress;
 use tokio::runtime::{Builder, Runtime};
+use types::config::UserConfig;
 use types::destination::ModelDestination;
 use types::lock::LockedModel;
 use types::site::{ModelLayout, ModelTarget};
 
 use super::bucket::{self, BucketAccess, PlainHttpPolicy};
+use super::write;
 use super::{
     Error, ModelBucket, ModelName, ModelPlan, ModelPutOutcome, ModelRecord, ModelStorage as _,
     ModelVerifyReport, Result, verify_models, write_models,
@@ -81,6 +83,14 @@ impl OpenModelTarget {
         }
     }
 
+    /// How many bytes of each model are not there yet. Nothing is written.
+    pub fn find_missing_bytes(&self, plans: &[ModelPlan]) -> Result<Vec<u64>> {
+        match self {
+            Self::Folder(path) => write::find_missing_bytes(path, plans),
+            Self::Bucket(bucket, _) => bucket::find_missing_bytes(bucket, plans),
+        }
+    }
+
     /// The path or URL of a file in it, as shown to the user.
     pub fn display_path(&self, file: &Path) -> PathBuf {
         match self {
@@ -91,12 +101,13 @@ impl OpenModelTarget {
 }
 
 impl BucketAccess {
-    /// How to reach the server of a target's bucket. `ca` are PEM files that are trusted beside the
-    /// target's own.
-    pub fn of_target(target: &ModelTarget, ca: &[PathBuf]) -> Self {
+    /// How to reach the server of a target's bucket: as the target says, with the certificate authorities
+    /// and the bandwidth of the user's configuration.
+    pub fn of_target(target: &ModelTarget, config: &UserConfig) -> Self {
         Self {
             endpoint: target.endpoint.clone(),
-            ca: target.ca.iter().chain(ca).cloned().collect(),
+            ca: target.ca.iter().chain(&config.ca).cloned().collect(),
+            bandwidth: config.bandwidth,
             http: if target.plain_http {
                 PlainHttpPolicy::Allowed
             } else {
@@ -151,7 +162,8 @@ mod tests {
         let target = resolve_target_paths(&read_target("to: /srv/models"), here);
         assert_eq!(target.to, ModelDestination::Folder("/srv/models".into()));
         let bucket = read_target("to: 's3://models', endpoint: 'https://s3.site', ca: ca.pem");
-        let access = BucketAccess::of_target(&resolve_target_paths(&bucket, here), &[]);
+        let access =
+            BucketAccess::of_target(&resolve_target_paths(&bucket, here), &UserConfig::default());
         assert_eq!(access.ca, [PathBuf::from("/etc/gantry/ca.pem")]);
     }
 
@@ -159,7 +171,11 @@ mod tests {
     fn what_cannot_be_opened_says_why() {
         let open = |text: &str| {
             let target = read_target(text);
-            OpenModelTarget::open(&target.to, &BucketAccess::of_target(&target, &[])).err()
+            OpenModelTarget::open(
+                &target.to,
+                &BucketAccess::of_target(&target, &UserConfig::default()),
+            )
+            .err()
         };
         assert!(matches!(open("to: /does/not/exist"), Some(Error::NoFolder { .. })));
         assert!(matches!(open("to: 'pvc://ai/models'"), Some(Error::OnlyInCluster { .. })));

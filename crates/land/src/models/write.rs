@@ -14,7 +14,7 @@ use std::thread;
 use serde::{Deserialize, Serialize};
 use store::Source;
 use store::confined::ConfinedFolder;
-use store::progress::Progress;
+use store::progress::{Progress, SilentProgress};
 use types::lock::Blob;
 use types::site::ModelLayout;
 
@@ -86,6 +86,29 @@ pub fn write_models(
         puts.push(put);
     }
     Ok(puts)
+}
+
+/// How many bytes of each model a folder lacks. Nothing is written. Files that no record has are hashed.
+pub(super) fn find_missing_bytes(root: &Path, plans: &[ModelPlan]) -> Result<Vec<u64>> {
+    if !root.is_dir() {
+        return Ok(plans.iter().map(ModelPlan::size).collect());
+    }
+    let records = ModelRecord::read_all(root)?;
+    let missing_bytes = |plan: &ModelPlan| {
+        let job = FolderWriteJob::new(root, plan, &records, &SilentProgress)?;
+        Ok::<u64, Error>(job.missing.iter().map(|(_, content)| content.size).sum())
+    };
+    let missing = |plan: &ModelPlan| {
+        let has_links = plan.folder.as_ref().is_some_and(|folder| !folder.links.is_empty());
+        // Whether the file system has links would be found out by making one; what is there says it too.
+        match missing_bytes(plan)? {
+            bytes if bytes > 0 && has_links => {
+                Ok(bytes.min(missing_bytes(&plan.with_plain_files())?))
+            }
+            bytes => Ok(bytes),
+        }
+    };
+    plans.iter().map(missing).collect()
 }
 
 /// The plans as the folder's file system can hold them.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use semver::Version;
 use types::Cause;
+use types::input::SetExpressions;
 
 use super::process::{self, DEADLINE, HelmStop};
 use super::set_arguments::SetArguments;
@@ -48,8 +49,8 @@ pub struct ReleaseSpec {
     pub api_versions: Vec<String>,
     /// Values files; later ones override earlier ones.
     pub values: Vec<PathBuf>,
-    /// `--set` expressions. helm gets their texts in files, since others can read its command line.
-    pub set: Vec<String>,
+    /// Values beside the files. helm gets their texts in files, since others can read its command line.
+    pub set: SetExpressions,
 }
 
 impl HelmBinary {

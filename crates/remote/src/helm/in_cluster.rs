@@ -41,7 +41,7 @@ pub struct HelmClient {
 /// A release to install or upgrade.
 #[derive(Debug, Clone)]
 pub struct ReleaseInstall {
-    /// The chart, and the release's name, namespace, values and `--set` expressions.
+    /// The chart, and the release's name, namespace, values and expressions of `--set`.
     pub release: ReleaseSpec,
     /// The post-renderer, through which all objects go before they reach the cluster.
     pub post_renderer: Option<PostRenderer>,

@@ -30,3 +30,4 @@ pub use oci::{RegistryChart, download_archive, import_chart_from_registry, read_
 pub use package::package_chart;
 pub use process::{GARBAGE, HelmStop};
 pub use repository::{ChartRepository, derive_artifact_repository};
+pub use set_arguments::rewrite_set_file_paths;

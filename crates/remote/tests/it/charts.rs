@@ -16,6 +16,7 @@ use net::{Client, Mirrors};
 use store::progress::SilentProgress;
 use store::{Source as _, Store};
 use types::RootKind;
+use types::input::SetExpressions;
 
 fn helm() -> PathBuf {
     testkit::tools::tool_path("helm")
@@ -68,7 +69,7 @@ fn release(chart: &Path) -> ReleaseSpec {
         kube_version: None,
         api_versions: vec!["example.com/v1".into()],
         values: vec![],
-        set: vec![],
+        set: SetExpressions::default(),
     }
 }
 
@@ -84,7 +85,10 @@ fn a_render_has_hooks_tests_and_crds_and_knows_only_what_it_was_told() {
     let changed =
         helm.render_release(&ReleaseSpec { values: vec![values], ..release(&chart) }).unwrap();
     let set = helm
-        .render_release(&ReleaseSpec { set: vec!["image=web:3".into()], ..release(&chart) })
+        .render_release(&ReleaseSpec {
+            set: SetExpressions { typed: vec!["image=web:3".into()], ..SetExpressions::default() },
+            ..release(&chart)
+        })
         .unwrap();
 
     for part in ["web:1", "hook:1", "check:1", "things.example.com", "own.team", "\"true\""] {

@@ -1,4 +1,5 @@
-//! `--set` means to helm what it means on helm's own command line, and its texts are not on it.
+//! `--set`, `--set-string`, `--set-file` and `--set-json` mean to helm what they mean on helm's own command
+//! line, and their texts are not on it.
 
 #![allow(clippy::unwrap_used)]
 
@@ -9,6 +10,7 @@ use std::process::Command;
 
 use gantry_remote::helm::{HelmBinary, ReleaseSpec};
 use proptest::prelude::*;
+use types::input::SetExpressions;
 
 /// A chart that prints its values, with the type of each.
 fn printer(folder: &Path) -> PathBuf {
@@ -25,7 +27,28 @@ fn printer(folder: &Path) -> PathBuf {
 /// A values file on top of the chart's: lists in it are changed in place by an index.
 const VALUES: &str = "a: {list: [p, {name: q, port: 2}, r]}\nmore: {deep: {x: 1}}\n";
 
-fn spec(chart: &Path, values: &Path, set: &[String]) -> ReleaseSpec {
+/// Expressions as `OPTION EXPRESSION`: `set a=1`, `set-json a=[1]`.
+fn parse_options(options: &[impl AsRef<str>]) -> SetExpressions {
+    let mut set = SetExpressions::default();
+    for option in options {
+        let (name, expression) = option.as_ref().split_once(' ').unwrap();
+        let list = match name {
+            "set" => &mut set.typed,
+            "set-string" => &mut set.strings,
+            "set-file" => &mut set.files,
+            "set-json" => &mut set.json,
+            other => panic!("{other}"),
+        };
+        list.push(expression.to_owned());
+    }
+    set
+}
+
+fn typed(expressions: &[impl AsRef<str>]) -> Vec<String> {
+    expressions.iter().map(|expression| format!("set {}", expression.as_ref())).collect()
+}
+
+fn spec(chart: &Path, values: &Path, options: &[impl AsRef<str>]) -> ReleaseSpec {
     ReleaseSpec {
         chart: chart.to_owned(),
         name: "r".to_owned(),
@@ -33,28 +56,29 @@ fn spec(chart: &Path, values: &Path, set: &[String]) -> ReleaseSpec {
         kube_version: None,
         api_versions: vec![],
         values: vec![values.to_owned()],
-        set: set.to_vec(),
+        set: parse_options(options),
     }
 }
 
 /// What helm itself prints with the expressions on its command line; `None` where it refuses them.
-fn run_helm(helm: &Path, spec: &ReleaseSpec) -> Option<String> {
+fn run_helm(helm: &Path, spec: &ReleaseSpec, options: &[String]) -> Option<String> {
     let mut command = Command::new(helm);
     command.args(["template", "--values"]).arg(&spec.values[0]);
-    for expression in &spec.set {
-        command.args(["--set", expression]);
+    for option in options {
+        let (name, expression) = option.split_once(' ').unwrap();
+        command.args([&format!("--{name}"), expression]);
     }
     let output = command.arg("--").arg("r").arg(&spec.chart).output().unwrap();
     output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
 }
 
 /// What Gantry's helm and helm itself render.
-fn render_both(helm: &Path, folder: &Path, set: &[String]) -> (Option<String>, Option<String>) {
+fn render_both(helm: &Path, folder: &Path, options: &[String]) -> (Option<String>, Option<String>) {
     let (chart, values) = (printer(folder), folder.join("values.yaml"));
     fs::write(&values, VALUES).unwrap();
-    let spec = spec(&chart, &values, set);
+    let spec = spec(&chart, &values, options);
     let ours = HelmBinary::at_path(helm).unwrap().render_release(&spec);
-    (ours.ok(), run_helm(helm, &spec))
+    (ours.ok(), run_helm(helm, &spec, options))
 }
 
 #[test]
@@ -82,11 +106,55 @@ fn expressions_mean_what_they_mean_on_the_command_line() {
             &["line=a\nb\n"],
             &["a.b=1,"],
         ] {
-            let set: Vec<String> = set.iter().map(ToString::to_string).collect();
-            let (ours, helms) = render_both(&helm, home.path(), &set);
+            let (ours, helms) = render_both(&helm, home.path(), &typed(set));
             assert_eq!(ours, helms, "{set:?}");
         }
     }
+}
+
+#[test]
+fn options_are_merged_in_helm_s_order() {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("one"), "first\n").unwrap();
+    fs::write(home.path().join("two, really"), "1").unwrap();
+    let (one, two) =
+        (text_of(&home.path().join("one")), text_of(&home.path().join("two\\, really")));
+    for helm in ["helm", "helm4"].map(testkit::tools::tool_path) {
+        for options in [
+            vec!["set-string n=1,b=true,nothing=null,text=", "set-string list={1,true}"],
+            vec!["set-string a.list[0]=7,l[1].b=1", "set-string e[0].b="],
+            vec!["set-file p={ONE}", "set-file a.b={TWO},q={ONE}", "set-file list={{ONE},{TWO}}"],
+            vec!["set-file none=/does/not/exist"],
+            vec![r#"set-json a={"b":"x","list":["y",{"z":1.5}]}"#, "set-json n=1,t=true,x=null,e="],
+            vec![r#"set-json a.list[1]={"name":"z"}, more.deep = [1, "two"] , s="x,y""#],
+            vec![r#"set-json {"a":{"b":"x"},"list":["y"],"more":{"deep":{"y":2}}}"#],
+            vec![r#"set-json a={"b":"x"}"#, r#"set-json {"a":{"c":"y"}}"#, "set-json a.d=1"],
+            vec![r#"set-json {"a":"x"}"#, r#"set-json {"a":{"b":"y"}}"#],
+            vec![r#"set-json p="x""#, r#"set-json {"p":{"q":"y"}}"#, r#"set-json {"p":"z"}"#],
+            vec![r#"set-json big=12345678901,neg=-1,e=1e3,deep=[[["x"]]]"#],
+            vec![r#"set-json k={"a.b":{"c,d":"x","e[0]":"y","f=g":"z","":"w"}}"#],
+            // Each overrides those before it, whatever the order on the command line is.
+            vec!["set-file v={ONE}", "set-string v=string", "set v=set", r#"set-json v="json""#],
+            vec!["set-string v=string", "set v=set", r#"set-json v="json""#],
+            vec!["set v=set", r#"set-json v={"a":"b"}"#],
+            vec![r#"set-json v={"a":"b","c":"d"}"#, "set v.a=1", "set-string v.c=2,v.e=3"],
+            vec![r#"set-json v=["a",{"b":"c"}]"#, "set v[0]=1", "set-file v[1].b={ONE}"],
+            vec![r#"set-json v=["a"]"#, "set v[0].b=1"],
+            vec!["set-string v.a=x", "set v=1"],
+            vec![r#"set-json v="x""#, "set v.a=1"],
+        ] {
+            let options: Vec<String> = options
+                .iter()
+                .map(|option| option.replace("{ONE}", &one).replace("{TWO}", &two))
+                .collect();
+            let (ours, helms) = render_both(&helm, home.path(), &options);
+            assert_eq!(ours, helms, "{} {options:?}", helm.display());
+        }
+    }
+}
+
+fn text_of(path: &Path) -> String {
+    path.to_str().unwrap().to_owned()
 }
 
 proptest! {
@@ -102,7 +170,8 @@ proptest! {
         )
     ) {
         let home = tempfile::tempdir().unwrap();
-        let (ours, helms) = render_both(&testkit::tools::tool_path("helm"), home.path(), &set);
+        let (ours, helms) =
+            render_both(&testkit::tools::tool_path("helm"), home.path(), &typed(&set));
         if helms.is_some() {
             prop_assert_eq!(ours, helms);
         }
@@ -122,13 +191,22 @@ fn no_text_is_on_helm_s_command_line() {
     fs::set_permissions(&helm, fs::Permissions::from_mode(0o755)).unwrap();
     let (chart, values) = (printer(home.path()), home.path().join("values.yaml"));
     fs::write(&values, VALUES).unwrap();
-    let set = ["password=hunter2", "users[0].token=hunter2", "list={hunter2,b}"];
-    let set: Vec<String> = set.iter().map(ToString::to_string).collect();
+    let options = [
+        "set password=hunter2",
+        "set users[0].token=hunter2",
+        "set list={hunter2,b}",
+        "set-string pin=hunter2",
+        r#"set-json db={"password":"hunter2","port":1}"#,
+        r#"set-json ["not", "an", "expression"]"#,
+    ];
 
-    let spec = spec(&chart, &values, &set);
+    let wrong = spec(&chart, &values, &options);
+    let failed = HelmBinary::at_path(&helm).unwrap().render_release(&wrong).unwrap_err();
+    assert!(!failed.to_string().contains("hunter2"), "{failed}");
+    let spec = spec(&chart, &values, &options[..5]);
     let rendered = HelmBinary::at_path(&helm).unwrap().render_release(&spec).unwrap();
 
-    assert_eq!(rendered.matches("hunter2").count(), 3, "{rendered}");
+    assert_eq!(rendered.matches("hunter2").count(), 5, "{rendered}");
     let log = fs::read_to_string(log).unwrap();
     assert!(log.contains("--set-file password=") && !log.contains("hunter2"), "{log}");
 }

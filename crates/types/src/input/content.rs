@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{checks, rules, wiring};
+use super::{SetExpressions, checks, rules, wiring};
 use crate::{Digest, ModelId, Platform, Reference, SecretUrl};
 
 /// A whole `gantry.yaml`.
@@ -62,9 +62,9 @@ pub struct InputChart {
     /// Values files, the last one wins.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub values: Vec<PathBuf>,
-    /// `--set` expressions.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub set: Vec<String>,
+    /// Values beside the values files.
+    #[serde(flatten)]
+    pub set: SetExpressions,
     /// More renders, each with further values files; the union of the images is carried.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub variants: Vec<Vec<PathBuf>>,

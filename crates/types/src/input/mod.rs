@@ -8,6 +8,7 @@ mod needs;
 mod parse;
 mod raw;
 pub mod rules;
+mod set_expressions;
 mod tool;
 pub mod wiring;
 
@@ -15,3 +16,4 @@ pub use content::{
     AttachedContent, ChartSource, HubModelSource, ImageSource, Input, InputChart, InputImage,
     InputModel, ModelDependencies,
 };
+pub use set_expressions::SetExpressions;

@@ -12,6 +12,7 @@ use super::content::{
     ModelDependencies,
 };
 use super::rules::{OperatorImageRules, PhoneHome};
+use super::set_expressions::SetExpressions;
 use super::tool::RawTool;
 use super::wiring::WiringRules;
 use crate::{Digest, Error, ModelId, Platform, Reference, Result, SecretUrl};
@@ -91,9 +92,18 @@ pub(super) struct RawChart {
     /// Values files; the last one wins.
     #[serde(default)]
     pub(super) values: Vec<PathBuf>,
-    /// Values as `--set` of helm takes them.
+    /// Values as `--set` of helm takes them (`key=value`); they override values files.
     #[serde(default)]
-    pub(super) set: Vec<String>,
+    set: Vec<String>,
+    /// Values as `--set-string` of helm takes them: every value is a text.
+    #[serde(default)]
+    set_string: Vec<String>,
+    /// Values as `--set-file` of helm takes them (`key=path`): the value is the text of the file.
+    #[serde(default)]
+    set_file: Vec<String>,
+    /// Values as `--set-json` of helm takes them (`key=JSON`).
+    #[serde(default)]
+    set_json: Vec<String>,
     /// More renders, each with further values files; the images of all of them are carried.
     #[serde(default)]
     pub(super) variants: Vec<Vec<PathBuf>>,
@@ -120,7 +130,12 @@ impl RawChart {
             kube_version: self.kube_version,
             api_versions: self.api_versions,
             values: self.values,
-            set: self.set,
+            set: SetExpressions {
+                json: self.set_json,
+                typed: self.set,
+                strings: self.set_string,
+                files: self.set_file,
+            },
             variants: self.variants,
             needs: self.needs,
         })

@@ -22,12 +22,14 @@ use types::site::Site;
 
 #[cfg(test)]
 pub(super) use self::report::format_report;
+use crate::chart_values::ValuesArgs;
 use crate::charts;
 use crate::clusters::{self, ClusterArgs};
+use crate::commands::manifest_output;
 use crate::context::CommandContext;
 use crate::environment;
 use crate::error::{CommandError, Result};
-use crate::output_files::OverwriteArgs;
+use crate::output_files::{OutputKind, OverwriteArgs};
 use crate::value_parsers::{SECOND, WEEK, duration_within};
 
 /// Find out what in the cluster would connect to the outside, and record what tries to.
@@ -71,9 +73,8 @@ pub(crate) struct AuditArgs {
     /// Render this chart and examine it as well: oci://…, a folder or a .tgz.
     #[arg(long, value_name = "CHART")]
     chart: Option<String>,
-    /// A values file for the chart; may be given several times, the last one wins.
-    #[arg(short = 'f', long = "values", value_name = "FILE", requires = "chart")]
-    values: Vec<PathBuf>,
+    #[command(flatten)]
+    values: ValuesArgs,
     /// Examine the manifests in this file as well; - for standard input.
     #[arg(long, value_name = "FILE", conflicts_with = "chart")]
     manifests: Option<PathBuf>,
@@ -210,6 +211,12 @@ fn run_audit(context: &CommandContext, args: &AuditArgs) -> Result<()> {
 fn read_input(context: &CommandContext, args: &AuditArgs) -> Result<AuditInput> {
     let site = args.site.as_deref().map(environment::read_site).transpose()?;
     let input = environment::read_optional_input(context)?;
+    if args.chart.is_none() && !args.values.is_empty() {
+        return Err(CommandError::usage_error(
+            "values (-f, --set and its siblings) are for a chart",
+        )
+        .with_hint("name it: --chart CHART"));
+    }
     let rendered = read_rendered_objects(context, args)?;
     if args.no_live && rendered.is_none() {
         return Err(CommandError::usage_error("--no-live leaves nothing to examine")
@@ -223,12 +230,16 @@ fn read_input(context: &CommandContext, args: &AuditArgs) -> Result<AuditInput> 
         }
     }
     for path in args.report.iter().flat_map(|folder| report::list_files(folder)) {
-        args.overwrite.check_file_in_new_folder(&path)?;
+        args.overwrite.check_file_in_new_folder(&path, OutputKind::AuditReport)?;
     }
     if let Some(folder) = &args.policies {
         for namespace in &args.namespace {
-            args.overwrite.check_file_in_new_folder(&build_policy_path(folder, namespace))?;
+            let path = build_policy_path(folder, namespace);
+            args.overwrite.check_file_in_new_folder(&path, OutputKind::Manifests)?;
         }
+    }
+    if args.policies.is_some() || args.apply_policies {
+        manifest_output::warn_about_system_namespaces(context, &args.namespace);
     }
     // Sorted and without duplicates, for a stable report.
     let namespaces: BTreeSet<String> = args.namespace.iter().map(Namespace::to_string).collect();

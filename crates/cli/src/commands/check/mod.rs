@@ -14,11 +14,15 @@ pub(super) use self::printer::format_report;
 use crate::context::CommandContext;
 use crate::environment;
 use crate::error::{CommandError, ErrorKind, Result};
+use crate::output_files::OutputKind;
 
 pub(crate) fn run(context: &CommandContext, args: &CheckArgs) -> Result<()> {
     let names = args.select_checks()?;
-    for path in args.junit.iter().chain(&args.report) {
-        args.overwrite.check_file(path)?;
+    if let Some(path) = &args.junit {
+        args.overwrite.check_file(path, OutputKind::JunitReport)?;
+    }
+    for path in &args.report {
+        args.overwrite.check_file(path, OutputKind::CheckReport)?;
     }
     let plan = subject::read_check_input(context, args, &names)?;
     let runtime = environment::build_runtime()?;

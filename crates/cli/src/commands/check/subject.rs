@@ -51,8 +51,8 @@ pub(super) fn read_check_input(
             let registry = site.registry.with_paths_below(folder);
             let credentials = Credentials::from_system();
             let opened = RegistryConnection::new(&context.config, &registry, credentials, None)?;
-            let own = &context.config.ca;
-            let models = CheckedModelTarget::list_of_site(site, folder, lock.as_ref(), own)?;
+            let config = &context.config;
+            let models = CheckedModelTarget::list_of_site(site, folder, lock.as_ref(), config)?;
             (Some(SiteRegistry::new(&registry, opened)?), models)
         }
     };

@@ -42,22 +42,46 @@ pub(super) fn push_image(
     meter.clear();
     let packed = Arc::new(packed?);
     let digest = packed.root().descriptor.digest;
-    let outcome = match mode {
-        PushMode::DryRun => None,
-        PushMode::Put => Some(upload_image(context, seeder, name, packed)?),
+    let push = open_registry(context, seeder, name)?;
+    let (outcome, missing_bytes) = match mode {
+        PushMode::DryRun => preview_image(context, push, name, packed)?,
+        PushMode::Put => (Some(upload_image(context, push, name, packed)?), None),
     };
     let report = ModelPushReport::new(target, &planned, None, mode);
     let report = ModelPushReport { to: name.to_string(), ..report };
-    let pushed = PushedModelTarget { digest: Some(digest), outcome, ..report.into() };
+    let digest = Some(digest);
+    let pushed = PushedModelTarget { digest, missing_bytes, outcome, ..report.into() };
     print_push(context, mode, pushed, format_push)
 }
 
-fn upload_image(
+/// Whether the registry has the image already, and how much would be pushed at most. A registry that
+/// cannot be asked is no failure of a dry run.
+fn preview_image(
+    context: &CommandContext,
+    push: RegistrySink,
+    name: &Reference,
+    packed: Arc<ModelImage>,
+) -> Result<(Option<LoadOutcome>, Option<u64>)> {
+    let roots = vec![packed.root().clone()];
+    let preview = environment::block_on(async {
+        Ok(land::preview_load(packed, roots, Some(Arc::new(push))).await)
+    })?;
+    if let Some(failure) = &preview.failure {
+        context.ui.print_warning(&format!(
+            "{} could not be asked, so it is not known what is there already: {failure}",
+            name.registry()
+        ));
+    }
+    let is_there = preview.roots.iter().all(|root| root.present == Some(true));
+    Ok((is_there.then_some(LoadOutcome::Present), Some(preview.missing_bytes)))
+}
+
+/// Connects to the registry of an image. No request is sent yet.
+fn open_registry(
     context: &CommandContext,
     seeder: &SeederArgs,
     name: &Reference,
-    packed: Arc<ModelImage>,
-) -> Result<LoadOutcome> {
+) -> Result<RegistrySink> {
     let host = name.registry().to_owned();
     let prefix = host.parse()?;
     // The site's CA and scheme apply to the site's registry alone; the image may go to another one.
@@ -75,6 +99,15 @@ fn upload_image(
     if let Some(folder) = CommandContext::uploads_path() {
         push = push.keep_uploads_in(folder);
     }
+    Ok(push)
+}
+
+fn upload_image(
+    context: &CommandContext,
+    push: RegistrySink,
+    name: &Reference,
+    packed: Arc<ModelImage>,
+) -> Result<LoadOutcome> {
     let root = packed.root().clone();
     let meter = context.ui.start_progress("push");
     let watched = Arc::clone(&meter);

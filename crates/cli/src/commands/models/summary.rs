@@ -29,7 +29,10 @@ pub(crate) struct PushedModelTarget {
     /// The digest of the index of an image, which a pod should name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) digest: Option<Digest>,
-    /// Whether an image was pushed or was in the registry already; absent in a dry run.
+    /// What a dry run would push of an image at most.
+    #[serde(rename = "missingBytes", skip_serializing_if = "Option::is_none")]
+    pub(super) missing_bytes: Option<u64>,
+    /// Whether an image was pushed or was in the registry already; absent in a dry run that would push it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) outcome: Option<LoadOutcome>,
     /// What was done on each node, for nodes' disks.
@@ -135,7 +138,7 @@ struct ListedLink {
 
 impl From<ModelPushReport> for PushedModelTarget {
     fn from(report: ModelPushReport) -> Self {
-        Self { report, digest: None, outcome: None, nodes: vec![] }
+        Self { report, digest: None, missing_bytes: None, outcome: None, nodes: vec![] }
     }
 }
 

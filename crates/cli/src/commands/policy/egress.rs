@@ -120,7 +120,8 @@ fn find_gaps_in_chart(
         [source] => source.clone(),
         _ => return Err(CommandError::usage_error("give exactly one chart")),
     };
-    let chart = args.render.to_input_chart(source, &[])?;
+    let values = args.render.values.read_values()?;
+    let chart = args.render.to_input_chart(source, &values, &[])?;
     let release = charts::open_chart(context, &chart, &[])?;
     let stream =
         release.render(None).map_err(|cause| CommandError::usage_error(cause.to_string()))?;

@@ -10,6 +10,7 @@ use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey};
 use object_store::multipart::MultipartStore;
 use object_store::{Certificate, ClientOptions, HeaderValue, ObjectStore, RetryConfig};
+use types::ByteSize;
 use types::destination::{self, BucketProtocol};
 
 use super::explain;
@@ -24,6 +25,8 @@ pub struct BucketAccess {
     pub ca: Vec<PathBuf>,
     /// Whether http:// is allowed.
     pub http: PlainHttpPolicy,
+    /// The most bytes per second, sent and received. Parts of uploads pass as a whole.
+    pub bandwidth: Option<ByteSize>,
 }
 
 /// Whether a server may be used over http://. A loopback host always may.

@@ -29,4 +29,4 @@ mod test_bucket;
 
 pub use connect::{BucketAccess, PlainHttpPolicy};
 pub use model_bucket::ModelBucket;
-pub use push::push_models;
+pub use push::{find_missing_bytes, push_models};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
+use net::BandwidthLimit;
 use object_store::path::Path as Key;
 use object_store::{
     Attribute, AttributeValue, Attributes, Error as StoreError, GetOptions, ObjectStoreExt,
@@ -35,6 +36,8 @@ pub struct ModelBucket {
     pub(super) server: Arc<dyn MultipartObjectStore>,
     pub(super) address: Arc<destination::Bucket>,
     pub(super) runtime: Handle,
+    /// The limit that all requests share.
+    pub(super) bandwidth: Option<BandwidthLimit>,
 }
 
 /// An object as a HEAD request describes it.
@@ -60,12 +63,20 @@ impl ModelBucket {
             server: connect::connect_object_store(address, access, RequestPatience::Long)?,
             address: Arc::new(address.clone()),
             runtime: runtime.clone(),
+            bandwidth: access.bandwidth.map(|limit| BandwidthLimit::new(limit.0)),
         };
         let prefix = bucket.object_key(&Path::new(OWN).join("models"))?;
         let first = runtime.block_on(async { question.list(Some(&prefix)).next().await });
         match first.transpose() {
             Ok(_) => Ok(bucket),
             Err(error) => Err(explain::connect_error(address, error)),
+        }
+    }
+
+    /// Waits until these bytes may be sent, or the next ones be received.
+    pub(super) async fn wait_for_bytes(&self, bytes: u64) {
+        if let Some(limit) = &self.bandwidth {
+            limit.wait_for_bytes(bytes).await;
         }
     }
 
@@ -157,6 +168,7 @@ impl ModelBucket {
         while let Some(piece) = pieces.try_next().await.map_err(self.request_error(path))? {
             hash.update(&piece);
             advance(piece.len() as u64);
+            self.wait_for_bytes(piece.len() as u64).await;
         }
         Ok(hash.finish())
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt};
 use store::Source;
-use store::progress::Progress;
+use store::progress::{Progress, SilentProgress};
 use types::site::ModelLayout;
 
 use super::explain;
@@ -63,6 +63,18 @@ pub fn push_models(
         puts.push(put);
     }
     Ok(puts)
+}
+
+/// How many bytes of each model a bucket lacks. Nothing is written; parts of interrupted uploads do not
+/// count.
+pub fn find_missing_bytes(bucket: &ModelBucket, plans: &[ModelPlan]) -> Result<Vec<u64>> {
+    let records = ModelRecord::read_all(bucket)?;
+    let missing = |plan: &ModelPlan| {
+        let job = inspect_model(bucket, plan, &records, &SilentProgress);
+        let job = bucket.runtime.block_on(job)?;
+        Ok(job.contents.iter().chain(&job.folder_files).map(|(_, content)| content.size).sum())
+    };
+    plans.iter().map(missing).collect()
 }
 
 /// Writes one model: its files, then what points to it.

@@ -225,6 +225,7 @@ impl PartTransfer {
         let Self { bucket, journal, path, id, number, blake3 } = self;
         let length = bytes.len() as u64;
         let key = bucket.object_key(&path)?;
+        bucket.wait_for_bytes(length).await;
         match bucket.server.put_part(&key, &id, number, PutPayload::from(bytes)).await {
             Ok(part) => {
                 journal

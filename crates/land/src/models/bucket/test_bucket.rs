@@ -17,6 +17,7 @@ pub(super) fn make_bucket() -> (ModelBucket, Runtime) {
         server: Arc::new(InMemory::new()),
         address: Arc::new(address),
         runtime: runtime.handle().clone(),
+        bandwidth: None,
     };
     (bucket, runtime)
 }
