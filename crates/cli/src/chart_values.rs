@@ -23,16 +23,16 @@ pub(crate) struct ValuesArgs {
     /// A values file, as for helm; - for standard input. May be given several times, the last one wins.
     #[arg(short = 'f', long = "values", value_name = "FILE")]
     values: Vec<PathBuf>,
-    /// A value on the command line, as for helm; may be given several times.
+    /// A value, as for --set of helm; may be given several times.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// The same, where every value is a text, whatever it looks like.
+    /// A value that is always a text, as for --set-string of helm; may be given several times.
     #[arg(long, value_name = "KEY=VALUE")]
     set_string: Vec<String>,
-    /// The same, where the value is the text of a file.
+    /// A value that is the text of a file, as for --set-file of helm; may be given several times.
     #[arg(long, value_name = "KEY=FILE")]
     set_file: Vec<String>,
-    /// The same, where the value is JSON.
+    /// A value in JSON, as for --set-json of helm; may be given several times.
     #[arg(long, value_name = "KEY=JSON")]
     set_json: Vec<String>,
 }

@@ -326,6 +326,9 @@ impl Client {
         // ends a request that is stalled before its response, `HttpResponse::next_chunk` one after.
         let (idle, answer) = (self.inner.idle_timeout, self.inner.answer_timeout);
         let watch = UploadWatch::default();
+        if let (Some(limit), RequestBody::Bytes(bytes)) = (&self.inner.bandwidth, &request.body) {
+            limit.wait_for_bytes(bytes.len() as u64).await;
+        }
         builder = match &request.body {
             RequestBody::Empty => builder,
             RequestBody::Bytes(bytes) => builder.body(bytes.clone()),

@@ -269,6 +269,7 @@ fn a_disk_without_reserved_space_that_fills_up_is_left_too() {
     run("mkfs.ext2", &["-q".as_ref(), "-m".as_ref(), "0".as_ref(), image.as_path()]);
     run("mount", &["-o".as_ref(), "loop".as_ref(), image.as_path(), place.as_path()]);
     let mounted = Mounted(place.clone());
+    fs::remove_dir(place.join("lost+found")).unwrap();
     let large = tempfile::tempdir().unwrap();
     let stranger = place.join("someone-elses");
     let filler = Filler { path: stranger.clone(), left: (plan.size() as i64 / 2).into() };

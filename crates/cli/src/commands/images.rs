@@ -99,6 +99,12 @@ pub(crate) fn run(context: &CommandContext, args: &ImagesArgs) -> Result<()> {
         None => OperatorRules::builtin().clone(),
     };
     let mut findings = ImageScan::default();
+    if args.charts.is_empty() && !args.render.values.is_empty() {
+        return Err(CommandError::usage_error(
+            "values (-f, --set and its siblings) are for a chart on the command line",
+        )
+        .with_hint("name the chart, or write them into gantry.yaml: values:, set:"));
+    }
     if args.charts.iter().any(|chart| chart == "-") && args.render.values.reads_stdin() {
         return Err(CommandError::usage_error("standard input can only be read once")
             .with_hint("give the manifests or the values in a file"));

@@ -13,7 +13,10 @@ const SITE: &str = "version: 1\nregistry: {url: registry.internal:5000/ai}\n";
 fn user(home: &std::path::Path) -> Gantry {
     let gantry = alone(home);
     gantry.write_file("app/Chart.yaml", "apiVersion: v2\nname: app\nversion: 1.0.0\n");
-    gantry.write_file("app/values.yaml", "name: app\ntag: '1'\nextra: []\nrealm: none\n");
+    gantry.write_file(
+        "app/values.yaml",
+        "registry: quay.io\nname: app\ntag: '1'\nextra: []\nrealm: none\n",
+    );
     gantry.write_file(
         "app/templates/pod.yaml",
         "\
@@ -22,7 +25,7 @@ kind: Pod
 metadata: {name: app, annotations: {realm: {{ .Values.realm | quote }}}}
 spec:
   containers:
-    - {name: app, image: \"quay.io/a/{{ .Values.name }}:{{ .Values.tag }}\"}
+    - {name: app, image: \"{{ .Values.registry }}/a/{{ .Values.name }}:{{ .Values.tag }}\"}
     {{- range .Values.extra }}
     - {name: \"{{ .name }}\", image: \"{{ .image }}\"}
     {{- end }}
@@ -91,6 +94,8 @@ fn all_verbs_that_render_take_them() {
     let audit = ["audit", "--no-live", "--chart", "app", "--site", "site.yaml"];
     let found = gantry.run(audit.iter().chain(&values));
     assert!(found.code.is_some_and(|code| code != 2), "{}", found.stderr);
+    let nowhere = gantry.run(["images", "--set", "a=b"]).assert_exit_code(2);
+    assert!(nowhere.stderr.contains("on the command line"), "{}", nowhere.stderr);
     let alone = gantry.run(["audit", "--no-live", "--manifests", "x.yaml", "--set-string", "a=b"]);
     assert!(alone.assert_exit_code(2).stderr.contains("--chart"));
 }
