@@ -15,6 +15,7 @@
 //! that a change of the render is the intended one, and `edit` reads and changes documents in place.
 
 mod chart;
+mod definition_text;
 mod edit;
 mod error;
 mod field_label;

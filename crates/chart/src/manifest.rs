@@ -1,12 +1,14 @@
 //! Splits and parses a stream of manifests from helm, kustomize or a person, and notes the template
-//! that each document comes from. The only module of this crate that reads rendered YAML; all
-//! others work on the parsed documents.
+//! that each document comes from. The only module of this crate that reads rendered YAML (with the
+//! help of `definition_text`); all others work on the parsed documents.
 
 use std::collections::HashMap;
 use std::ops::Range;
 
 use serde_json::Value;
 use types::yaml::DocumentFault;
+
+use crate::definition_text::read_definition_head;
 
 /// The annotation in which helm 4 passes the template of a document to a post-renderer
 /// (helm, `pkg/action/action.go`, `filenameAnnotation`).
@@ -62,6 +64,18 @@ impl ManifestDocument {
         self.annotation("helm.sh/hook").is_some()
     }
 
+    /// Whether it comes from a file in the `crds/` folder of the chart or of a sub-chart. helm does not
+    /// render these files, so no value changes them, and does not pass them to a post-renderer.
+    pub fn is_definition_file(&self) -> bool {
+        // `top/charts/sub/crds/x.yaml`: a sub-chart may be called `crds` itself.
+        let mut folders = self.template.as_deref().unwrap_or_default().split('/');
+        let mut folder = folders.next().and_then(|_| folders.next());
+        while folder == Some("charts") {
+            folder = folders.next().and_then(|_| folders.next());
+        }
+        folder == Some("crds")
+    }
+
     /// The name in the metadata; empty if there is none.
     pub fn name(&self) -> &str {
         self.metadata_text("name")
@@ -85,6 +99,12 @@ impl ManifestDocument {
 impl Manifests {
     /// Parses a stream. A document that is not valid YAML does not hide the others.
     pub fn read(stream: &str) -> Self {
+        Self::read_documents(stream, parse_yaml)
+    }
+
+    /// Parses what a chart renders to, for its images: of large custom resource definitions only the
+    /// head, with `spec` as a text.
+    pub fn read_render(stream: &str) -> Self {
         Self::read_reusing(stream, &Self::default())
     }
 
@@ -100,20 +120,29 @@ impl Manifests {
         }
     }
 
-    /// Parses another render of the same chart. Documents with the same text as in `other` take
-    /// their content from there: parsing is the most expensive part, and renders differ in few
-    /// documents.
+    /// Parses another render of the same chart, as [`Manifests::read_render`] does. Documents with the
+    /// same text as in `other` take their content from there: parsing is the most expensive part, and
+    /// renders differ in few documents. If the stream has no files of `crds/`, they are those of `other`:
+    /// values do not change them, so helm needs to print them once only.
     pub fn read_reusing(stream: &str, other: &Self) -> Self {
         let known: HashMap<&str, &Value> =
             other.documents.iter().map(|d| (d.text.as_str(), &d.value)).collect();
+        let mut manifests = Self::read_documents(stream, |text| match known.get(text) {
+            Some(value) => Ok((*value).clone()),
+            None => read_definition_head(text).map_or_else(|| parse_yaml(text), Ok),
+        });
+        if !manifests.documents.iter().any(ManifestDocument::is_definition_file) {
+            let files = other.documents.iter().filter(|document| document.is_definition_file());
+            manifests.documents.splice(0..0, files.cloned());
+        }
+        manifests
+    }
+
+    fn read_documents(stream: &str, parse: impl Fn(&str) -> Result<Value, DocumentFault>) -> Self {
         let mut manifests = Self::default();
         for (line, text) in split_documents(stream) {
             let template = find_source_comment(text);
-            let value = match known.get(text) {
-                Some(value) => Ok((*value).clone()),
-                None => parse_yaml(text),
-            };
-            match value {
+            match parse(text) {
                 // Templates whose condition is false render to comments and blank lines.
                 Ok(Value::Null) => {}
                 Ok(value) => {
@@ -231,6 +260,20 @@ mod tests {
         let first = Manifests::read("---\n# Source: t\nkind: A\n---\nkind: B\n");
         let stream = "---\n# Source: t\nkind: A\n---\nkind: B\nx: 1\n---\nkind: C\n";
         assert_eq!(Manifests::read_reusing(stream, &first), Manifests::read(stream));
+    }
+
+    #[test]
+    fn files_of_crds_are_those_of_the_first_render() {
+        let crd = |path: &str| format!("---\n# Source: {path}\nkind: CustomResourceDefinition\n");
+        let file = crd("a/charts/crds/crds/x.yaml");
+        let template = crd("a/charts/crds/templates/x.yaml");
+        let pod = "---\n# Source: a/templates/p.yaml\nkind: Pod\n";
+        let first = Manifests::read(&format!("{file}{template}{pod}"));
+        let files: Vec<bool> =
+            first.documents.iter().map(ManifestDocument::is_definition_file).collect();
+        assert_eq!(files, [true, false, false]);
+        assert_eq!(Manifests::read_reusing(&format!("{template}{pod}"), &first), first);
+        assert_eq!(Manifests::read_reusing(&format!("{file}{pod}"), &first).documents.len(), 2);
     }
 
     #[test]

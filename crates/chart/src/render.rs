@@ -3,7 +3,8 @@
 use crate::{Error, Result};
 
 /// Renders the chart with the user's values and then, as helm's last `-f`, an optional overlay (the
-/// text of a YAML document). Returns the rendered stream. Called from several threads at once.
+/// text of a YAML document). Returns the rendered stream; with an overlay, it may be without the files
+/// of `crds/`, which are the same in all renders. Called from several threads at once.
 pub type RenderFunction<'a> = dyn Fn(Option<&str>) -> Result<String, RenderError> + Sync + 'a;
 
 /// Helm's own message about a render that failed.

@@ -122,12 +122,10 @@ impl LeftoverKind {
 
     /// The kind of a leftover at a location of a manifest.
     fn from_location(place: &find::ManifestLocation, rendered: &Manifests) -> Self {
-        let is_file =
-            |template: &String| template.starts_with("crds/") || template.contains("/crds/");
         let document = rendered.documents.get(place.document);
         match document {
             Some(document) if document.is_hook() => Self::Hook,
-            _ if place.template.as_ref().is_some_and(is_file) => Self::Crds,
+            Some(document) if document.is_definition_file() => Self::Crds,
             _ => Self::Rendered,
         }
     }

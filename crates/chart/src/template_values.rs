@@ -50,7 +50,9 @@ pub(crate) fn visit_matches<'a>(
     visit: &mut impl FnMut(&'a str, &DocumentPath),
 ) {
     chart.visit_charts(&DocumentPath::default(), &mut |chart, scope| {
-        for text in chart.templates.values() {
+        // Files of `crds/` are no templates.
+        let is_template = |(path, _): &(&'a String, &String)| path.starts_with("templates/");
+        for (_, text) in chart.templates.iter().filter(is_template) {
             for found in pattern.find_groups(text) {
                 visit(found, scope);
             }

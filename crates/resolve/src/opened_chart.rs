@@ -85,7 +85,7 @@ impl OpenedChart {
 
     /// Renders the chart and finds everything that it may run.
     pub fn inspect(&self, rules: &OperatorRules) -> remote::Result<Inspection> {
-        let render = |overlay: Option<&str>| self.render(overlay);
+        let render = |overlay: Option<&str>| self.render_variant(overlay);
         chart::inspect::inspect_chart(&self.chart, &self.values, &render, rules)
             .map_err(|error| self.to_remote_error(error))
     }
@@ -103,6 +103,21 @@ impl OpenedChart {
 
     /// Renders with the values alone, or with an overlay on top of them.
     pub fn render(&self, overlay: Option<&str>) -> Result<String, RenderError> {
+        self.render_with(overlay, helm::HelmBinary::render_release)
+    }
+
+    /// Renders as [`Self::render`], with an overlay without the files of `crds/`: for comparing it with
+    /// the render without one.
+    pub fn render_variant(&self, overlay: Option<&str>) -> Result<String, RenderError> {
+        self.render_with(overlay, helm::HelmBinary::render_templates)
+    }
+
+    /// Renders with the values alone, or with an overlay by the function `with_overlay`.
+    fn render_with(
+        &self,
+        overlay: Option<&str>,
+        with_overlay: fn(&helm::HelmBinary, &helm::ReleaseSpec) -> remote::Result<String>,
+    ) -> Result<String, RenderError> {
         let failed = |error: remote::Error| RenderError {
             message: match error {
                 remote::Error::Render { message, .. } => message.to_string(),
@@ -121,7 +136,7 @@ impl OpenedChart {
         write_text(file.path(), overlay).map_err(failed)?;
         let mut release = self.folded.clone();
         release.values.push(file.path().to_owned());
-        self.binary.render_release(&release).map_err(failed)
+        with_overlay(&self.binary, &release).map_err(failed)
     }
 
     /// The path of the first value of an overlay that a `--set` expression overrides; `None` if

@@ -17,7 +17,8 @@ usage: cargo xtask <task>
   bench [ROUNDS]   side by side with skopeo, crane and regctl; writes docs/explanation/benchmarks.md
   scale [GANTRY [IMAGES]]
                    every verb with 250 to 10,000 images; writes docs/explanation/scale.md
-  charts           find, move and prove over real charts; writes docs/explanation/charts.md
+  charts [NAME...] find, move and prove over real charts; writes docs/explanation/charts.md
+                   (with names of charts: only those, and writes nothing)
   dist [OPTIONS]   the static binary that Gantry's image is made of, in target/dist:
                    --dev (quick to build, for tests), --target TRIPLE (another architecture)
   layers           layers of crates and module cycles (`cargo lint layers`)
@@ -29,7 +30,9 @@ fn main() -> ExitCode {
     let result = match task.as_deref() {
         Some("bench") => bench::run(std::env::args().nth(2).as_deref()),
         Some("scale") => scale::run(&std::env::args().skip(2).collect::<Vec<_>>()),
-        Some("charts") => charts::measure().map_err(Into::into),
+        Some("charts") => {
+            charts::measure(&std::env::args().skip(2).collect::<Vec<_>>()).map_err(Into::into)
+        }
         Some("dist") => dist::build(std::env::args().skip(2)),
         Some("floors") => lint::run_check("layers", std::iter::empty()),
         Some(check @ ("layers" | "vocabulary")) => lint::run_check(check, std::env::args().skip(2)),

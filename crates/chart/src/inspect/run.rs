@@ -61,7 +61,7 @@ pub fn inspect_chart(
     });
     let mut rendered = rendered.into_iter();
     let plain = rendered.next().ok_or_else(|| Error::Render { message: "no output".into() })?;
-    let manifests = Manifests::read(&plain?);
+    let manifests = Manifests::read_render(&plain?);
     let mut findings = find::find_images_in_manifests(&manifests);
     let mut seen = BTreeSet::new();
     // If the chart does not render with the markers (a strict schema), its images are still known,

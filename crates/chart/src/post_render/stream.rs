@@ -40,7 +40,7 @@ pub fn post_render_with_rules(
     rules: &OperatorRules,
     locked: Option<&SiteContent>,
 ) -> Result<PostRenderedStream> {
-    let before = IndexedRender::new(Manifests::read(stream).require_readable()?);
+    let before = IndexedRender::new(Manifests::read_render(stream).require_readable()?);
     let mut edited = stream.to_owned();
     let mut after: Option<IndexedRender> = None;
     let mut sites: Vec<ImageMove> = Vec::new();

@@ -219,11 +219,7 @@ impl Relocator<'_> {
     pub(super) fn learn_from_first_marked_render(&mut self, stream: &str) {
         let Ok(marked) = self.learnt.read_render(stream) else { return };
         self.learnt.learn_compositions(&marked);
-        self.learnt.secrets.choose_reaching_values(
-            &self.learnt.moves,
-            &self.learnt.before,
-            &marked,
-        );
+        self.learnt.secrets.choose_reaching_values(&self.learnt.before, &marked);
         self.learnt.policies.choose_rendered_values(&marked);
         self.learn_registries(&marked);
         let strange = self.learnt.find_unmarked_changes(&marked, &self.known.guards);

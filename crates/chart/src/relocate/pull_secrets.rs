@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::HelmChart;
 use crate::edit::embedded::parse_embedded;
+use crate::find::pods::pod_spec_path;
 use crate::find::{LocationKind, names};
 use crate::path::{DocumentPath, PathStep};
 use crate::set_cover::{CoverOverlap, CoverSet, choose_covering_sets};
@@ -27,9 +28,14 @@ pub(super) struct PullSecretValues {
     holders: Vec<PullSecretValue>,
     /// The values that the overlay sets.
     chosen: Vec<PullSecretValue>,
-    /// The documents that pull from the site, with the indexes of the `holders` that reach each.
-    reached: BTreeMap<usize, BTreeSet<usize>>,
+    /// The places that name pull secrets, with the indexes of the `holders` that reach each.
+    reached: BTreeMap<SecretPlace, BTreeSet<usize>>,
 }
+
+/// A place that names pull secrets: the number of a document and a path in it. The pods of a document
+/// are one place, with the empty path, however they get their secrets; a custom resource or a text
+/// has one for each list, as its operator starts pods of several kinds.
+type SecretPlace = (usize, DocumentPath);
 
 /// A value that takes pull secrets.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -114,43 +120,41 @@ impl PullSecretValues {
         }
     }
 
-    /// Learns from a marked render which values reach which documents that pull from the site, by
-    /// the pod itself or by its service account, and chooses the fewest values that reach all of
-    /// them.
-    pub(super) fn choose_reaching_values(
-        &mut self,
-        sites: &[ImageMove],
-        before: &IndexedRender,
-        marked: &IndexedRender,
-    ) {
+    /// Learns from a marked render which values reach which places that name pull secrets: pods, by
+    /// themselves or by their service account, custom resources, and texts that a program reads. Chooses
+    /// the fewest values that reach all of them.
+    pub(super) fn choose_reaching_values(&mut self, before: &IndexedRender, marked: &IndexedRender) {
         if self.secret.is_none() {
             return;
         }
+        let mut search = MarkedSecrets::new(&self.holders);
         let mut accounts: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
-        let mut mangled = BTreeSet::new();
         for document in &marked.manifests.documents {
             if document.kind() == "ServiceAccount" {
                 // Kubernetes adds an account's pull secrets to every pod that uses the account.
-                let own = find_marked_secrets(&document.value, self.holders.len(), &mut mangled);
+                let own = search.find_places(&document.value).into_values().flatten().collect();
                 accounts.insert(document.name().to_owned(), own);
             }
         }
-        for site in sites {
-            let own = site.found.place.document;
-            if self.reached.contains_key(&own) {
+        for (own, document) in before.manifests.documents.iter().enumerate() {
+            let kind = document.kind();
+            let Some(same) = marked.find_same_document(before, own) else { continue };
+            let document = &marked.manifests.documents[same].value;
+            if kind == "ServiceAccount" {
                 continue;
             }
-            let Some(document) = marked.find_same_document(before, own) else { continue };
-            let document = &marked.manifests.documents[document].value;
-            let mut all = find_marked_secrets(document, self.holders.len(), &mut mangled);
-            all.extend(
-                find_service_account_names(document)
-                    .filter_map(|name| accounts.get(name))
-                    .flatten(),
-            );
-            self.reached.insert(own, all);
+            let places = search.find_places(document);
+            if pod_spec_path(kind).is_none() {
+                let places = places.into_iter().map(|(path, by)| ((own, path), by));
+                self.reached.extend(places);
+                continue;
+            }
+            let mut all: BTreeSet<usize> = places.into_values().flatten().collect();
+            let names = find_service_account_names(document);
+            all.extend(names.filter_map(|name| accounts.get(name)).flatten());
+            self.reached.insert((own, DocumentPath::default()), all);
         }
-        for index in mangled {
+        for index in search.mangled {
             self.holders[index].form = PullSecretShape::Names;
         }
         self.chosen = choose_covering_values(&self.holders, &self.reached);
@@ -182,7 +186,7 @@ impl PullSecretValues {
         }
         let holders: Vec<&DocumentPath> = self.chosen.iter().map(|holder| &holder.path).collect();
         let is_reached = |document: &usize| {
-            let by = self.reached.get(document).into_iter().flatten();
+            let by = self.reached.get(&(*document, DocumentPath::default())).into_iter().flatten();
             by.filter_map(|index| self.holders.get(*index)).any(|h| holders.contains(&&h.path))
         };
         // Images of other objects are passed to an operator, whose pods have their own pull
@@ -282,64 +286,117 @@ fn find_service_account_names(document: &Value) -> impl Iterator<Item = &str> {
     names.into_iter()
 }
 
-/// The indexes of the values whose markers are in an `imagePullSecrets` of a document. A marker
-/// with other text around it goes to `mangled`: the template printed `map[name:zqs0qz]`, as Go
-/// prints a map, because it expects plain names.
-fn find_marked_secrets(
-    value: &Value,
-    holders: usize,
-    mangled: &mut BTreeSet<usize>,
-) -> BTreeSet<usize> {
-    let mut found = BTreeSet::new();
-    match value {
-        Value::Object(map) => {
-            for (key, value) in map {
-                if key != "imagePullSecrets" {
-                    found.extend(find_marked_secrets(value, holders, mangled));
-                    continue;
-                }
-                for entry in value.as_array().into_iter().flatten() {
-                    let name = entry.get("name").and_then(Value::as_str).or(entry.as_str());
-                    let name = name.unwrap_or_default();
-                    let indexes = MarkerKind::PullSecret.find_numbers(name);
-                    for index in indexes.filter(|index| *index < holders) {
-                        found.insert(index);
-                        if name != MarkerKind::PullSecret.marker(index).to_string() {
-                            mangled.insert(index);
+/// The search for the markers of pull secrets in documents.
+struct MarkedSecrets<'a> {
+    holders: &'a [PullSecretValue],
+    /// The values whose marker has other text around it: the template printed `map[name:zqs0qz]`, as
+    /// Go prints a map, because it expects plain names.
+    mangled: BTreeSet<usize>,
+}
+
+impl<'a> MarkedSecrets<'a> {
+    fn new(holders: &'a [PullSecretValue]) -> Self {
+        Self { holders, mangled: BTreeSet::new() }
+    }
+
+    /// The paths of the pull secrets in a document, with the indexes of the values whose markers are
+    /// there.
+    fn find_places(&mut self, document: &Value) -> BTreeMap<DocumentPath, BTreeSet<usize>> {
+        let mut found = BTreeMap::new();
+        let path = DocumentPath::default();
+        self.search_value(document, &path, &path, &mut found);
+        found
+    }
+
+    /// `inner` is the path in the innermost document: a text may be one.
+    fn search_value(
+        &mut self,
+        value: &Value,
+        path: &DocumentPath,
+        inner: &DocumentPath,
+        found: &mut BTreeMap<DocumentPath, BTreeSet<usize>>,
+    ) {
+        match value {
+            Value::Object(map) => {
+                // A variable has its name beside its value.
+                let variable = map.get("name").and_then(Value::as_str);
+                for (key, value) in map {
+                    let name = variable.filter(|_| key == "value").unwrap_or(key);
+                    let (path, inner) = (path.key(key), inner.key(key));
+                    if names::is_pull_secret_key(name) {
+                        let own = self.list_markers(value, &inner);
+                        if !own.is_empty() {
+                            found.entry(path).or_default().extend(own);
                         }
+                    } else {
+                        self.search_value(value, &path, &inner, found);
                     }
                 }
             }
+            Value::Array(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    self.search_value(item, &path.index(index), &inner.index(index), found);
+                }
+            }
+            // A ConfigMap may hold the template of a pod, or the configuration of a program that
+            // starts pods.
+            Value::String(text) if MarkerKind::PullSecret.may_be_in(text) => {
+                if let Some((encoding, value)) = parse_embedded(text) {
+                    let inner = DocumentPath::default();
+                    self.search_value(&value, &path.inside(encoding), &inner, found);
+                }
+            }
+            _ => {}
         }
-        Value::Array(items) => {
-            found.extend(items.iter().flat_map(|item| find_marked_secrets(item, holders, mangled)));
-        }
-        // A ConfigMap may hold the template of a pod.
-        Value::String(text) if MarkerKind::PullSecret.may_be_in(text) => {
-            if let Some((_, inner)) = parse_embedded(text) {
-                found.extend(find_marked_secrets(&inner, holders, mangled));
+    }
+
+    /// The indexes of the values whose markers are in a value for pull secrets: a list of objects or
+    /// names, or one name. `inner` is its path in its document.
+    fn list_markers(&mut self, value: &Value, inner: &DocumentPath) -> BTreeSet<usize> {
+        let entries = match value {
+            Value::Array(items) => items.iter().collect(),
+            one => vec![one],
+        };
+        let mut found = BTreeSet::new();
+        for entry in entries {
+            let name = entry.get("name").and_then(Value::as_str).or(entry.as_str());
+            let name = name.unwrap_or_default();
+            for index in MarkerKind::PullSecret.find_numbers(name) {
+                let Some(holder) = self.holders.get(index) else { continue };
+                if is_value_shown(&holder.path, inner) {
+                    continue;
+                }
+                found.insert(index);
+                if name != MarkerKind::PullSecret.marker(index).to_string() {
+                    self.mangled.insert(index);
+                }
             }
         }
-        _ => {}
+        found
     }
-    found
 }
 
-/// The fewest values that reach all documents that any value reaches; of two that reach as many, the
+/// Whether a text that has a pull secret at `inner` shows the chart's values as they are: it names
+/// the secret under the path of the value. Nothing is known to read it there.
+fn is_value_shown(value: &DocumentPath, inner: &DocumentPath) -> bool {
+    inner.steps().len() > 1 && value.steps().ends_with(inner.steps())
+}
+
+/// The fewest values that reach all places that any value reaches; of two that reach as many, the
 /// one nearest to the top.
 fn choose_covering_values(
     holders: &[PullSecretValue],
-    reached: &BTreeMap<usize, BTreeSet<usize>>,
+    reached: &BTreeMap<SecretPlace, BTreeSet<usize>>,
 ) -> Vec<PullSecretValue> {
-    let mut documents: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); holders.len()];
-    for (document, by) in reached {
+    let mut places: Vec<BTreeSet<&SecretPlace>> = vec![BTreeSet::new(); holders.len()];
+    for (place, by) in reached {
         for holder in by {
-            documents[*holder].insert(*document);
+            places[*holder].insert(place);
         }
     }
     let sets: Vec<_> = holders
         .iter()
-        .zip(&documents)
+        .zip(&places)
         .enumerate()
         .map(|(number, (holder, covers))| CoverSet {
             number,
@@ -347,7 +404,7 @@ fn choose_covering_values(
             preference: Reverse(holder.path.steps().len()),
         })
         .collect();
-    let wanted = reached.keys().copied().collect();
+    let wanted = reached.keys().collect();
     let (chosen, _) = choose_covering_sets(&sets, wanted, CoverOverlap::Allowed);
     chosen.into_iter().map(|number| holders[number].clone()).collect()
 }

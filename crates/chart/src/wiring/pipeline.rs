@@ -129,7 +129,7 @@ fn make_first_renders(
     let mut streams = renders.render_all(&overlays).into_iter();
     let mut next =
         || streams.next().unwrap_or_else(|| Err("the renderer returned no output".into()));
-    let plain = Manifests::read(&next().map_err(|message| Error::Render { message })?)
+    let plain = Manifests::read_render(&next().map_err(|message| Error::Render { message })?)
         .require_readable()?;
     let mut marked = next();
     let mut with_settings = None;

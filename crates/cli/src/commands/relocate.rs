@@ -151,7 +151,7 @@ pub(crate) fn run(context: &CommandContext, args: &RelocateArgs) -> Result<()> {
         false => None,
     };
     let settings = kept.as_ref().map(OfflineChanges::settings).unwrap_or_default();
-    let render = |overlay: Option<&str>| release.render(overlay);
+    let render = |overlay: Option<&str>| release.render_variant(overlay);
     let relocate = |locked: Option<&SiteContent>| {
         let (rules, pull_policy, settings) = (inside.rules(), args.pull_policy, &settings[..]);
         let options = relocate::RelocationOptions { rules, locked, pull_policy, settings };

@@ -111,7 +111,7 @@ impl ReleasePreparer<'_> {
             settings: &settings,
             ..relocate::RelocationOptions::default()
         };
-        let render = |overlay: Option<&str>| release.render(overlay);
+        let render = |overlay: Option<&str>| release.render_variant(overlay);
         let moved =
             relocate::relocate(release.chart(), release.values(), self.target, &options, &render)
                 .map_err(|error| release.to_remote_error(error))?;

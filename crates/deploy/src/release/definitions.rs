@@ -48,9 +48,7 @@ pub(super) async fn create_missing_definitions(
 /// them, so these texts are exactly what it installs.
 fn list_bundled_definitions(rendered: &str) -> Vec<Value> {
     let is_bundled = |document: &ManifestDocument| {
-        let template = document.template.as_deref().unwrap_or_default();
-        document.kind() == "CustomResourceDefinition"
-            && (template.starts_with("crds/") || template.contains("/crds/"))
+        document.kind() == "CustomResourceDefinition" && document.is_definition_file()
     };
     let documents = Manifests::read(rendered).documents.into_iter();
     documents.filter(is_bundled).map(|document| document.value).collect()

@@ -117,12 +117,24 @@ impl HelmBinary {
     /// Renders a release with `helm template`, including hooks, tests and CRDs. Blocks until helm
     /// is done, at most five minutes. [`Error::Render`] has helm's message.
     pub fn render_release(&self, release: &ReleaseSpec) -> Result<String> {
+        self.run_template(release, Some("--include-crds"))
+    }
+
+    /// Renders as [`Self::render_release`], without the files of `crds/`. These are the same whatever the
+    /// values are.
+    pub fn render_templates(&self, release: &ReleaseSpec) -> Result<String> {
+        self.run_template(release, None)
+    }
+
+    /// Runs `helm template` with one more option.
+    fn run_template(&self, release: &ReleaseSpec, option: Option<&str>) -> Result<String> {
         let failed =
             |message: Cause| Error::Render { chart: release.chart.display().to_string(), message };
         let home = create_home()?;
         let mut command = process::isolated_command(&self.path, home.path());
         let set = SetArguments::write(&release.set).map_err(failed)?;
         let arguments = template_arguments(release, &set);
+        command.arg("template").args(option);
         command.args(arguments.map_err(|error| failed(Cause::from_error(error)))?);
         let output =
             process::run_command(command, DEADLINE, &HelmStop::default()).map_err(failed)?;
@@ -140,9 +152,9 @@ impl HelmBinary {
     }
 }
 
-/// The command line of `helm template`.
+/// The arguments of `helm template`.
 fn template_arguments(release: &ReleaseSpec, set: &SetArguments) -> std::io::Result<Vec<OsString>> {
-    let mut arguments: Vec<OsString> = vec!["template".into(), "--include-crds".into()];
+    let mut arguments: Vec<OsString> = Vec::new();
     let mut option = |name: &str, value: OsString| {
         arguments.push(name.into());
         arguments.push(value);

@@ -1,27 +1,41 @@
-//! What the charts are read and rendered with: archives and folders, helm, and a generated chart of
-//! many sub-charts.
+//! What the charts are read and rendered with.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use chart::{HelmChart, RenderError};
+use chart::{HelmChart, RenderError, values};
+use serde_json::Value;
 
 /// The version of Kubernetes that the charts are rendered for; helm built from Go modules believes
 /// in an old one that many charts refuse.
 const KUBE_VERSION: &str = "1.33.0";
-/// Sub-charts of the generated umbrella.
-const SUB_CHARTS: usize = 100;
-/// No file of a chart is longer; what is longer is no chart.
-const LONGEST_FILE: u64 = 32 << 20;
+
+/// Where a chart comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ChartOrigin {
+    /// A published chart.
+    Archive,
+    /// A folder: a small chart with one pattern.
+    Folder,
+    /// Made for the measurement.
+    Generated,
+}
+
+/// A chart to measure.
+pub(super) struct ChartUnderTest {
+    pub(super) origin: ChartOrigin,
+    /// The archive or folder.
+    pub(super) path: PathBuf,
+    /// The user's values, if the file is there.
+    pub(super) values: PathBuf,
+}
 
 /// Who runs helm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Caller {
     /// A person who types `helm template`.
     Person,
-    /// Gantry, which runs it as [`remote::helm::Binary`] does.
+    /// Gantry, which runs it as [`remote::helm::HelmBinary`] does.
     Gantry,
 }
 
@@ -38,11 +52,11 @@ pub(super) fn helm(
     if caller == Caller::Gantry {
         command.env("GOGC", remote::helm::GARBAGE);
     }
-    command.arg("template").arg("rel").arg(archive).args([
-        "--include-crds",
-        "--kube-version",
-        KUBE_VERSION,
-    ]);
+    command.arg("template").arg("rel").arg(archive).args(["--kube-version", KUBE_VERSION]);
+    // The files of crds/ are the same in all renders.
+    if overlay.is_none() {
+        command.arg("--include-crds");
+    }
     if own.exists() {
         command.arg("-f").arg(own);
     }
@@ -68,67 +82,19 @@ fn helm_binary() -> PathBuf {
     if own.exists() { own } else { PathBuf::from("helm") }
 }
 
-/// A generated chart of many sub-charts, every third of which knows the global registry.
-pub(super) fn umbrella(folder: &Path) -> std::io::Result<PathBuf> {
-    let chart = folder.join("umbrella");
-    std::fs::create_dir_all(&chart)?;
-    std::fs::write(chart.join("Chart.yaml"), "apiVersion: v2\nname: umbrella\nversion: 1.0.0\n")?;
-    std::fs::write(chart.join("values.yaml"), "global: {imageRegistry: ''}\n")?;
-    for number in 0..SUB_CHARTS {
-        let own = chart.join(format!("charts/sub{number}"));
-        std::fs::create_dir_all(own.join("templates"))?;
-        let head = format!("apiVersion: v2\nname: sub{number}\nversion: 1.0.0\n");
-        std::fs::write(own.join("Chart.yaml"), head)?;
-        let values =
-            format!("image: {{registry: quay.io, repository: org/app{number}, tag: '1'}}\n");
-        std::fs::write(own.join("values.yaml"), values)?;
-        let registry = match number % 3 {
-            0 => "{{ .Values.global.imageRegistry | default .Values.image.registry }}",
-            _ => "{{ .Values.image.registry }}",
-        };
-        let template = format!(
-            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: sub{number}}}\nspec: {{template: \
-             {{spec: {{containers: [{{name: c, image: \"{registry}/{{{{ .Values.image.repository }}}}:{{{{ \
-             .Values.image.tag }}}}\"}}]}}}}}}\n"
-        );
-        std::fs::write(own.join("templates/deployment.yaml"), template)?;
-    }
-    Ok(chart)
-}
-
 /// Reads a chart's archive or folder.
 pub(super) fn read(archive: &Path) -> Result<HelmChart, String> {
-    if archive.is_dir() {
-        let mut files = Vec::new();
-        folder_files(archive, archive, &mut files).map_err(|error| error.to_string())?;
-        return HelmChart::read(files).map_err(|error| format!("{}: {error}", archive.display()));
-    }
-    let named = |error: std::io::Error| format!("{}: {error}", archive.display());
-    let mut tar =
-        tar::Archive::new(flate2::read::GzDecoder::new(File::open(archive).map_err(named)?));
-    let mut files = Vec::new();
-    for entry in tar.entries().map_err(named)? {
-        let entry = entry.map_err(named)?;
-        let path = entry.path().map_err(named)?.display().to_string();
-        let mut bytes = Vec::new();
-        entry.take(LONGEST_FILE).read_to_end(&mut bytes).map_err(named)?;
-        files.push((path, bytes));
-    }
-    HelmChart::read(files).map_err(|error| format!("{}: {error}", archive.display()))
+    let named = |error: &dyn std::fmt::Display| format!("{}: {error}", archive.display());
+    let files = remote::helm::read_chart_files(archive).map_err(|error| named(&error))?;
+    HelmChart::read(files).map_err(|error| named(&error))
 }
 
-fn folder_files(
-    root: &Path,
-    folder: &Path,
-    files: &mut Vec<(String, Vec<u8>)>,
-) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            folder_files(root, &path, files)?;
-        } else if let Ok(name) = path.strip_prefix(root) {
-            files.push((name.display().to_string(), std::fs::read(&path)?));
-        }
-    }
-    Ok(())
+/// The values in a file; none if there is no such file.
+pub(super) fn read_user_values(file: &Path) -> Result<Value, String> {
+    let text = match std::fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(format!("{}: {error}", file.display())),
+    };
+    values::read_values(&file.display().to_string(), &text).map_err(|error| error.to_string())
 }

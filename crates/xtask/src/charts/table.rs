@@ -2,30 +2,40 @@
 
 use std::fmt::Write as _;
 
-use super::row::{LIMIT_FIND, LIMIT_MOVE, RUNS, Row};
+use super::ground::ChartOrigin;
+use super::row::{Cost, LIMIT_FIND, LIMIT_MOVE, RUNS, Row};
 
 /// The whole document. `load` is the machine's load average before and after.
 pub(super) fn document(rows: &[Row], load: &str) -> String {
     let mut text = format!(
         "# Real charts\n\nWritten by `cargo xtask charts` (release build) from the charts in \
-        `GANTRY_CHARTS`, each with the values in `crates/xtask/charts/`. An image is counted once, by its \
+        `GANTRY_CHARTS`, each with the values in `crates/xtask/charts/`, and from generated ones: an umbrella of a \
+        hundred small charts, umbrellas of two and eight of the real ones, and a chart with 10 MB of custom resource \
+        definitions. An image is counted once, by its \
         highest confidence; *locations* are all fields and texts that name an image. Times are medians of {RUNS} runs, as \
-        multiples of one `helm template` of the same chart that ran right before \
+        multiples of one `helm template` of the same chart that ran right before, by the clock and by the CPU time of all \
+        processes \
         (Gantry gives its own helm `GOGC=400`); *own* is the time of finding images without the renders. Renders run in \
-        parallel, so on a busy machine compare the multiples with the number of renders. Load average of this run: {load}.\n\n\
-        *Scan* is a plain search for words that look like images, which knows nothing of Gantry: in the render \
-        (were all found?), in the render with the overlay (all but the leftovers at the site?) and after the \
-        post-renderer (all at the site?).\n\n\
+        parallel, so on a busy machine compare the CPU times. Load average of this run: {load}.\n\n\
+        *Scan* is a plain search which knows nothing of Gantry: for words that look like images, maps of names to images, \
+        parts of an image in custom resources, registries and repositories without a tag, and the annotations of Chart.yaml. \
+        It looks at the render (was everything found?), at the render with the overlay (is all but what is left over at the \
+        site?) and behind the post-renderer. *Reasons* counts the leftovers whose reason held when every value of the \
+        chart, and every value that only its templates name, was set by hand. *Secret* counts the pods that get the site's \
+        pull secret by the overlay, of all pods; a pod without is counted as a fault where setting any value by hand gives it \
+        one.\n\n\
         | chart | certain | likely | possible | locations | moved by overlay | values set | overlay | \
-        post-renderer | scan | helm, s | find | own, ms | move and prove | renders |\n\
-        |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n"
+        post-renderer | scan | reasons | secret | helm, s | find (CPU) | own, ms | move and prove (CPU) | renders |\n\
+        |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n"
     );
-    for row in rows {
+    let listed: Vec<&Row> = rows.iter().filter(|row| row.origin != ChartOrigin::Folder).collect();
+    for row in &listed {
         let [certain, likely, possible] = row.found;
+        let cost = |cost: Cost| format!("{:.1} × ({:.1} ×)", cost.clock, cost.cpu);
         let _ = writeln!(
             text,
-            "| {} | {certain} | {likely} | {possible} | {} | {} | {} | {} | {} | {} | {:.2} | {:.1} × | {:.0} | \
-             {:.1} × | {} |",
+            "| {} | {certain} | {likely} | {possible} | {} | {} | {} | {} | {} | {} | {} | {} | {:.2} | {} | {:.0} | \
+             {} | {} |",
             row.name,
             row.places,
             row.moved,
@@ -33,44 +43,86 @@ pub(super) fn document(rows: &[Row], load: &str) -> String {
             row.verdict.as_str(),
             row.post_rendered.as_str(),
             if row.refuted.is_empty() { "agrees" } else { "refutes" },
+            share(row.reasons.checked - row.reasons.refuted.len(), row.reasons.checked),
+            share(row.secrets.with, row.secrets.pods),
             row.helm,
-            row.find,
+            cost(row.find),
             row.own * 1e3,
-            row.relocate,
+            cost(row.relocate),
             row.renders,
         );
     }
-    let sum = |of: fn(&Row) -> usize| rows.iter().map(of).sum::<usize>();
+    let sum = |of: fn(&Row) -> usize| listed.iter().map(|row| of(row)).sum::<usize>();
     let _ = writeln!(
         text,
-        "\nTogether {} locations, {} moved by the overlay alone with {} values. {}\n\n## Leftovers\n",
+        "\nTogether {} locations, {} moved by the overlay alone with {} values; {} of {} pods get the pull secret. {}",
         sum(|row| row.places),
         sum(|row| row.moved),
         sum(|row| row.lines),
+        sum(|row| row.secrets.with),
+        sum(|row| row.secrets.pods),
         limits(rows),
     );
-    for row in rows.iter().filter(|row| !row.stayed.is_empty()) {
-        let _ = writeln!(text, "{}:\n", row.name);
-        for stayed in &row.stayed {
-            let _ = writeln!(text, "- {stayed}");
-        }
-        text.push('\n');
+    let small: Vec<&Row> = rows.iter().filter(|row| row.origin == ChartOrigin::Folder).collect();
+    if !small.is_empty() {
+        let faults = small.iter().filter(|row| !row.faults().is_empty()).count();
+        let _ = writeln!(
+            text,
+            "\nBeside them {} small charts with one pattern each were run: {} of their {} locations are moved, {} have a \
+             fault.",
+            small.len(),
+            small.iter().map(|row| row.moved).sum::<usize>(),
+            small.iter().map(|row| row.places).sum::<usize>(),
+            if faults == 0 { "none".to_owned() } else { faults.to_string() },
+        );
     }
+    write_list(&mut text, "Leftovers", &listed, |row| row.stayed.clone());
+    write_list(&mut text, "Faults", &listed, Row::faults);
     text
 }
 
-/// How many charts hold the limits, and which do not.
+/// A section with what each chart has of something, if any has.
+fn write_list(text: &mut String, title: &str, rows: &[&Row], of: impl Fn(&Row) -> Vec<String>) {
+    let all: Vec<(&str, Vec<String>)> = rows
+        .iter()
+        .map(|row| (row.name.as_str(), of(row)))
+        .filter(|(_, all)| !all.is_empty())
+        .collect();
+    if all.is_empty() {
+        return;
+    }
+    let _ = writeln!(text, "\n## {title}\n");
+    for (name, items) in all {
+        let _ = writeln!(text, "{name}:\n");
+        for item in items {
+            let _ = writeln!(text, "- {item}");
+        }
+        text.push('\n');
+    }
+    text.truncate(text.trim_end().len());
+    text.push('\n');
+}
+
+/// A count of a total; a dash where there is none.
+fn share(count: usize, total: usize) -> String {
+    if total == 0 { "–".to_owned() } else { format!("{count} of {total}") }
+}
+
+/// How many charts hold the limits by the clock and by CPU time, and which do not.
 pub(super) fn limits(rows: &[Row]) -> String {
-    let held = |what: &str, limit: f64, of: fn(&Row) -> f64| {
+    let held = |what: &str, limit: f64, of: fn(&Row) -> Cost| {
         let over: Vec<String> = rows
             .iter()
-            .filter(|row| of(row) > limit)
-            .map(|row| format!("{} {:.1}", row.name, of(row)))
+            .filter(|row| of(row).greater() > limit)
+            .map(|row| format!("{} {:.1}, CPU {:.1}", row.name, of(row).clock, of(row).cpu))
             .collect();
         let within = rows.len() - over.len();
         let over =
-            if over.is_empty() { String::new() } else { format!(" (over: {})", over.join(", ")) };
-        format!("{what} within {limit} × for {within} of {}{over}", rows.len())
+            if over.is_empty() { String::new() } else { format!(" (over: {})", over.join("; ")) };
+        format!(
+            "{what} within {limit} × by the clock and by CPU time for {within} of {}{over}",
+            rows.len()
+        )
     };
     let find = held("Find is", LIMIT_FIND, |row| row.find);
     let moved = held("move and prove", LIMIT_MOVE, |row| row.relocate);
