@@ -67,13 +67,7 @@ impl ManifestDocument {
     /// Whether it comes from a file in the `crds/` folder of the chart or of a sub-chart. helm does not
     /// render these files, so no value changes them, and does not pass them to a post-renderer.
     pub fn is_definition_file(&self) -> bool {
-        // `top/charts/sub/crds/x.yaml`: a sub-chart may be called `crds` itself.
-        let mut folders = self.template.as_deref().unwrap_or_default().split('/');
-        let mut folder = folders.next().and_then(|_| folders.next());
-        while folder == Some("charts") {
-            folder = folders.next().and_then(|_| folders.next());
-        }
-        folder == Some("crds")
+        self.template.as_deref().is_some_and(is_definition_path)
     }
 
     /// The name in the metadata; empty if there is none.
@@ -140,8 +134,14 @@ impl Manifests {
 
     fn read_documents(stream: &str, parse: impl Fn(&str) -> Result<Value, DocumentFault>) -> Self {
         let mut manifests = Self::default();
+        let mut definition_file: Option<String> = None;
         for (line, text) in split_documents(stream) {
-            let template = find_source_comment(text);
+            let source = find_source_comment(text);
+            if source.is_some() {
+                definition_file = source.clone().filter(|path| is_definition_path(path));
+            }
+            // helm prints a file of `crds/` as it is, with one comment for all documents in it.
+            let template = source.or_else(|| definition_file.clone());
             match parse(text) {
                 // Templates whose condition is false render to comments and blank lines.
                 Ok(Value::Null) => {}
@@ -216,6 +216,17 @@ fn is_separator(line: &str) -> bool {
         .is_some_and(|rest| rest.trim().is_empty() || rest.trim_start().starts_with('#'))
 }
 
+/// Whether a template's path is that of a file in the `crds/` folder of a chart:
+/// `top/charts/sub/crds/x.yaml`. A sub-chart may be called `crds` itself.
+fn is_definition_path(template: &str) -> bool {
+    let mut folders = template.split('/');
+    let mut folder = folders.next().and_then(|_| folders.next());
+    while folder == Some("charts") {
+        folder = folders.next().and_then(|_| folders.next());
+    }
+    folder == Some("crds")
+}
+
 /// The template in helm's comment `# Source: chart/templates/x.yaml` at the head of a document.
 fn find_source_comment(text: &str) -> Option<String> {
     text.lines()
@@ -272,6 +283,12 @@ mod tests {
         let files: Vec<bool> =
             first.documents.iter().map(ManifestDocument::is_definition_file).collect();
         assert_eq!(files, [true, false, false]);
+        // helm prints a file as it is: with its own separators.
+        let several = "---\n# Source: a/crds/x.yaml\n---\nkind: A\n---\nkind: B\n---\n# Source: a/templates/c\nkind: C\n";
+        let read = Manifests::read(several);
+        let files: Vec<bool> =
+            read.documents.iter().map(ManifestDocument::is_definition_file).collect();
+        assert_eq!(files, [true, true, false]);
         assert_eq!(Manifests::read_reusing(&format!("{template}{pod}"), &first), first);
         assert_eq!(Manifests::read_reusing(&format!("{file}{pod}"), &first).documents.len(), 2);
     }

@@ -18,6 +18,11 @@ pub(crate) static NAMED_VALUE: TemplatePattern =
 pub(crate) static NESTED_VALUE: TemplatePattern =
     TemplatePattern::new(r"\.Values\.([A-Za-z0-9_]+(?:\)*\.[A-Za-z0-9_]+)*)");
 
+/// A field of a list item, by the variable of a `range` or by its dot: `$model.imagePullSecret`,
+/// `{{ .imagePullSecret }}`.
+pub(crate) static ITEM_FIELD: TemplatePattern =
+    TemplatePattern::new(r"(?:\$[A-Za-z_][A-Za-z0-9_]*|[\s({])\.([A-Za-z0-9_]+)");
+
 /// A regular expression for the text of templates and of helm's messages.
 pub(crate) struct TemplatePattern {
     pattern: &'static str,
@@ -71,5 +76,8 @@ mod tests {
         assert_eq!(found, ["image.tag", "extraEnv"]);
         let nested: Vec<_> = NESTED_VALUE.find_groups("{{ ((.Values.a).b).image }}").collect();
         assert_eq!(nested, ["a).b).image"]);
+        let text = "{{ if $model.secret }}{{ with .other }}{{.third}} $x.Values.a .Values.b";
+        let fields: Vec<_> = ITEM_FIELD.find_groups(text).collect();
+        assert_eq!(fields, ["secret", "other", "third", "Values", "Values"]);
     }
 }

@@ -104,7 +104,9 @@ impl PullSecretValues {
             holders.insert(PullSecretValue { path, form });
         });
         // Those that only the templates know of, and that values.yaml has as a comment or not at all.
-        for path in scopes.find_unset_values(chart, effective, names::is_pull_secret_key) {
+        let wanted = names::is_pull_secret_key;
+        let items = scopes.find_unset_item_fields(chart, effective, wanted);
+        for path in scopes.find_unset_values(chart, effective, wanted).into_iter().chain(items) {
             if let Some(form) = shape_from_key(&path) {
                 holders.insert(PullSecretValue { path, form });
             }
@@ -123,7 +125,11 @@ impl PullSecretValues {
     /// Learns from a marked render which values reach which places that name pull secrets: pods, by
     /// themselves or by their service account, custom resources, and texts that a program reads. Chooses
     /// the fewest values that reach all of them.
-    pub(super) fn choose_reaching_values(&mut self, before: &IndexedRender, marked: &IndexedRender) {
+    pub(super) fn choose_reaching_values(
+        &mut self,
+        before: &IndexedRender,
+        marked: &IndexedRender,
+    ) {
         if self.secret.is_none() {
             return;
         }

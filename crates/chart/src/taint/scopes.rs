@@ -10,8 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use crate::chart::HelmChart;
+use crate::find::names;
 use crate::path::{DocumentPath, PathStep};
-use crate::template_values::{NESTED_VALUE, visit_matches};
+use crate::template_values::{ITEM_FIELD, NESTED_VALUE, visit_matches};
 use crate::values;
 
 /// A chart and its sub-charts, by the paths of their values.
@@ -93,6 +94,41 @@ impl ChartScopes {
         });
         // `image.tag` is read as well: `image` is a map, and no text.
         paths.into_iter().filter(|path| !maps.contains(path)).collect()
+    }
+
+    /// The paths of fields with a key that is `wanted`, that templates read of list items, and that items
+    /// which name an image do not have: `models[0].imagePullSecret`.
+    pub(crate) fn find_unset_item_fields(
+        &self,
+        chart: &HelmChart,
+        effective: &Value,
+        wanted: fn(&str) -> bool,
+    ) -> Vec<DocumentPath> {
+        // A longer list is data and not a list of workloads.
+        const MOST: usize = 32;
+        let mut fields: BTreeMap<DocumentPath, BTreeSet<&str>> = BTreeMap::new();
+        visit_matches(chart, &ITEM_FIELD, &mut |key, scope| {
+            if wanted(key) {
+                fields.entry(scope.clone()).or_default().insert(key);
+            }
+        });
+        let mut paths = Vec::new();
+        for (scope, keys) in &fields {
+            let Some(own) = scope.find_value(effective) else { continue };
+            values::visit_entries(own, scope, &mut |list, value, _| {
+                let items = value.as_array().filter(|items| items.len() <= MOST);
+                for (index, item) in items.into_iter().flatten().enumerate() {
+                    let map = item.as_object();
+                    if !map.is_some_and(|map| map.keys().any(|key| names::is_name_key(key))) {
+                        continue;
+                    }
+                    let free = keys.iter().filter(|key| item.get(**key).is_none());
+                    let free = free.map(|key| list.index(index).key(*key));
+                    paths.extend(free.filter(|path| self.allows_value(path)));
+                }
+            });
+        }
+        paths
     }
 
     /// The paths that `.Values.<own>` in a template may mean: one for each chart, as it is not

@@ -267,6 +267,49 @@ fn pull_secrets_reach_values_that_are_not_set_and_never_cost_an_image() {
 }
 
 #[test]
+fn pull_secrets_reach_items_of_lists_and_each_list_of_resources_and_texts() {
+    let template = "\
+{{- range $index, $model := .Values.models }}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: model-{{ $index }}}
+spec:
+  {{- if $model.imagePullSecret }}
+  imagePullSecrets: [{name: {{ $model.imagePullSecret }}}]
+  {{- end }}
+  containers: [{name: c, image: {{ $model.image }}}]
+{{- end }}
+---
+apiVersion: x.example/v1
+kind: App
+metadata: {name: app}
+spec:
+  driver: {image: {{ .Values.driver.image }}, imagePullSecrets: {{ .Values.driver.imagePullSecrets | toJson }}}
+  toolkit: {image: {{ .Values.toolkit.image }}, imagePullSecrets: {{ .Values.toolkit.imagePullSecrets | toJson }}}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: spawner}
+data:
+  config.yaml: |
+    pods: {image: {{ .Values.spawner.image }}, image_pull_secrets: {{ .Values.spawner.pullSecrets | toJson }}}
+";
+    let values = "\
+models: [{image: 'ghcr.io/org/one:1'}, {image: 'ghcr.io/org/two:1'}]
+driver: {image: 'ghcr.io/org/driver:1', imagePullSecrets: []}
+toolkit: {image: 'ghcr.io/org/toolkit:1', imagePullSecrets: []}
+spawner: {image: 'ghcr.io/org/pod:1', pullSecrets: []}
+";
+    let chart = write_chart(values, template);
+    let (relocation, after) =
+        relocate_chart(&chart, &target(Some("regcred")), &RelocationOptions::default());
+    assert_eq!(relocation.proof.verdict(), ProofVerdict::Proven, "{:?}", relocation.proof);
+    assert_eq!(after.matches("regcred").count(), 5, "{after}");
+    assert!(relocation.without_secret.is_empty(), "{:?}", relocation.without_secret);
+}
+
+#[test]
 fn several_side_effects_are_mended_together_and_only_what_carries_one_is_left_out() {
     let template = pod("one", "image: {{ .Values.one }}").replace(
         "spec:\n",

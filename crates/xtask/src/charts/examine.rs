@@ -127,10 +127,13 @@ fn examine_secrets(
         let changes: Vec<String> = changes.collect();
         lost.push(format!("with a pull secret the proof is refuted: {}", changes.join(", ")));
     }
-    let missed = find_reachable_pods(&hand, &count);
-    // A value that has a side effect is said to be left out.
-    let missed =
-        if with.notes.iter().any(|note| note.contains("pull secret")) { vec![] } else { missed };
+    // A value that has a side effect is left out, and said to be.
+    let is_said = |pod: &String| {
+        let value = pod.split(" by ").nth(1).and_then(|value| value.split('=').next());
+        value.is_some_and(|value| with.notes.iter().any(|note| note.contains(value)))
+    };
+    let mut missed = find_reachable_pods(&hand, &count);
+    missed.retain(|pod| !is_said(pod));
     Ok(SecretRow { pods: count.pods.len(), with: count.with.len(), missed, lost })
 }
 

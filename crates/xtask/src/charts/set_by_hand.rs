@@ -102,9 +102,12 @@ pub(super) fn dotted(path: &ValuePath) -> String {
 fn list_paths(chart: &HelmChart, effective: &Value) -> Result<Vec<ValuePath>, String> {
     let mut paths = BTreeSet::new();
     add_leaves(effective, &mut vec![], &mut paths);
-    let named = Regex::new(r"\.Values\.([A-Za-z0-9_]+(?:\)*\.[A-Za-z0-9_]+)*)")
-        .map_err(|error| error.to_string())?;
-    add_named(chart, &named, &[], effective, &mut paths);
+    let regex = |pattern: &str| Regex::new(pattern).map_err(|error| error.to_string());
+    let patterns = Patterns {
+        named: regex(r"\.Values\.([A-Za-z0-9_]+(?:\)*\.[A-Za-z0-9_]+)*)")?,
+        field: regex(r"\$[A-Za-z_]\w*\.(\w*(?:[sS]ecret|[iI]mage|registry|repository)\w*)")?,
+    };
+    add_named(chart, &patterns, &[], effective, &mut paths);
     for global in GLOBAL {
         paths.insert(global.split('.').map(str::to_owned).collect());
     }
@@ -157,15 +160,21 @@ fn is_image_map(map: &Map<String, Value>) -> bool {
     ["tag", "repository", "registry", "pullPolicy"].iter().any(|key| map.contains_key(*key))
 }
 
+/// How templates name values.
+struct Patterns {
+    named: Regex,
+    field: Regex,
+}
+
 /// Adds the values that the templates name and no file sets.
 fn add_named(
     chart: &HelmChart,
-    named: &Regex,
+    patterns: &Patterns,
     scope: &[String],
     effective: &Value,
     paths: &mut BTreeSet<ValuePath>,
 ) {
-    for found in chart.templates.values().flat_map(|text| named.captures_iter(text)) {
+    for found in chart.templates.values().flat_map(|text| patterns.named.captures_iter(text)) {
         let keys = found[1].replace(')', "");
         let is_global = keys.starts_with("global.");
         let above = if is_global { &[] } else { scope };
@@ -175,9 +184,42 @@ fn add_named(
             paths.insert(path);
         }
     }
+    // `$model.imagePullSecret`: a field of the items of a list.
+    let own = find(effective, scope);
+    let texts = chart.templates.values();
+    for key in
+        texts.flat_map(|text| patterns.field.captures_iter(text)).map(|found| found[1].to_owned())
+    {
+        add_item_fields(own.unwrap_or(&Value::Null), &key, &mut scope.to_vec(), paths);
+    }
     for dependency in &chart.dependencies {
         let scope = [scope, std::slice::from_ref(&dependency.key)].concat();
-        add_named(&dependency.chart, named, &scope, effective, paths);
+        add_named(&dependency.chart, patterns, &scope, effective, paths);
+    }
+}
+
+/// Adds a field of the items of every list of maps.
+fn add_item_fields(
+    value: &Value,
+    key: &str,
+    path: &mut ValuePath,
+    paths: &mut BTreeSet<ValuePath>,
+) {
+    match value {
+        Value::Object(map) => {
+            for (name, value) in map {
+                path.push(name.clone());
+                add_item_fields(value, key, path, paths);
+                path.pop();
+            }
+        }
+        Value::Array(items) => {
+            for index in items.iter().enumerate().filter(|(_, i)| i.is_object()).map(|(at, _)| at) {
+                let item = [index.to_string(), key.to_owned()];
+                paths.insert(path.iter().cloned().chain(item).collect());
+            }
+        }
+        _ => {}
     }
 }
 
