@@ -6,7 +6,7 @@ use super::ground::ChartOrigin;
 use super::reasons::ReasonCheck;
 
 /// Runs of each measurement; the median is shown. A debug build measures nothing of use.
-pub(super) const RUNS: usize = if cfg!(debug_assertions) { 1 } else { 5 };
+pub(super) const RUNS: usize = if cfg!(debug_assertions) { 1 } else { 3 };
 
 /// What find may take, in renders of the same chart.
 pub(super) const LIMIT_FIND: f64 = 1.5;
