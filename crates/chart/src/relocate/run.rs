@@ -90,7 +90,8 @@ impl<'a> Relocator<'a> {
         let Some(before) = streams.next() else {
             return Err(Error::Render { message: "the renderer returned no output".into() });
         };
-        self.learnt.before = IndexedRender::new(Manifests::read_render(&before?).require_readable()?);
+        self.learnt.before =
+            IndexedRender::new(Manifests::read_render(&before?).require_readable()?);
         self.find_image_moves()?;
         match streams.next() {
             Some(Ok(stream)) => self.learn_from_first_marked_render(&stream),

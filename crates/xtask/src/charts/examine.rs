@@ -26,12 +26,13 @@ type Render<'a> = dyn Fn(Option<&str>) -> Result<String, RenderError> + Sync + '
 pub(super) fn examine_chart(under_test: &ChartUnderTest, scan: &Scan) -> Result<Row, String> {
     let archive = &under_test.path;
     let own = &under_test.values;
-    let chart = ground::read(archive)?;
+    let chart = ground::read_chart(archive)?;
     let scratch = tempfile::tempdir().map_err(|error| error.to_string())?;
     let user = read_user_values(own)?;
-    let render =
-        |overlay: Option<&str>| ground::helm(Caller::Gantry, archive, own, scratch.path(), overlay);
-    let typed = || ground::helm(Caller::Person, archive, own, scratch.path(), None);
+    let render = |overlay: Option<&str>| {
+        ground::render_chart(Caller::Gantry, archive, own, scratch.path(), overlay)
+    };
+    let typed = || ground::render_chart(Caller::Person, archive, own, scratch.path(), None);
     let target = RelocationTarget {
         prefix: "registry.internal:5000/ai".parse().map_err(|e: types::Error| e.to_string())?,
         naming: types::naming::NamingRule::Path,

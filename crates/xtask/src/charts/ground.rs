@@ -12,7 +12,7 @@ const KUBE_VERSION: &str = "1.33.0";
 
 /// Where a chart comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ChartOrigin {
+pub(super) enum MeasuredChartKind {
     /// A published chart.
     Archive,
     /// A folder: a small chart with one pattern.
@@ -23,7 +23,7 @@ pub(super) enum ChartOrigin {
 
 /// A chart to measure.
 pub(super) struct ChartUnderTest {
-    pub(super) origin: ChartOrigin,
+    pub(super) origin: MeasuredChartKind,
     /// The archive or folder.
     pub(super) path: PathBuf,
     /// The user's values, if the file is there.
@@ -40,7 +40,7 @@ pub(super) enum Caller {
 }
 
 /// Renders with helm, with the values in `own` and an overlay on top.
-pub(super) fn helm(
+pub(super) fn render_chart(
     caller: Caller,
     archive: &Path,
     own: &Path,
@@ -83,7 +83,7 @@ fn helm_binary() -> PathBuf {
 }
 
 /// Reads a chart's archive or folder.
-pub(super) fn read(archive: &Path) -> Result<HelmChart, String> {
+pub(super) fn read_chart(archive: &Path) -> Result<HelmChart, String> {
     let named = |error: &dyn std::fmt::Display| format!("{}: {error}", archive.display());
     let files = remote::helm::read_chart_files(archive).map_err(|error| named(&error))?;
     HelmChart::read(files).map_err(|error| named(&error))

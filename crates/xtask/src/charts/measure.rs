@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use chart::HelmChart;
 
 use super::examine::examine_chart;
-use super::ground::{ChartOrigin, ChartUnderTest, read_user_values};
+use super::ground::{ChartUnderTest, MeasuredChartKind, read_user_values};
 use super::row::Row;
 use super::scan::Scan;
 use super::{generated, ground, table};
@@ -126,16 +126,16 @@ fn list_charts(root: &Path) -> Result<Vec<ChartUnderTest>, String> {
         paths.sort();
         for path in paths {
             let origin = if path.extension().is_some_and(|extension| extension == "tgz") {
-                ChartOrigin::Archive
+                MeasuredChartKind::Archive
             } else if path.join("Chart.yaml").is_file() {
-                ChartOrigin::Folder
+                MeasuredChartKind::Folder
             } else {
                 continue;
             };
             // A small chart has a name that a real one may have too.
             let values = match origin {
-                ChartOrigin::Archive => values_file(root, ground::read(&path)?.name()),
-                ChartOrigin::Folder | ChartOrigin::Generated => PathBuf::new(),
+                MeasuredChartKind::Archive => values_file(root, ground::read_chart(&path)?.name()),
+                MeasuredChartKind::Folder | MeasuredChartKind::Generated => PathBuf::new(),
             };
             charts.push(ChartUnderTest { origin, path, values });
         }
@@ -164,9 +164,9 @@ fn generate_charts(
         generated::write_many_sub_charts(folder).map_err(failed)?,
         generated::write_large_definitions(folder).map_err(failed)?,
     ];
-    let archives = charts.iter().filter(|chart| chart.origin == ChartOrigin::Archive);
+    let archives = charts.iter().filter(|chart| chart.origin == MeasuredChartKind::Archive);
     let read: Vec<(HelmChart, &Path)> = archives
-        .map(|chart| Ok((ground::read(&chart.path)?, chart.path.as_path())))
+        .map(|chart| Ok((ground::read_chart(&chart.path)?, chart.path.as_path())))
         .collect::<Result<_, String>>()?;
     for (name, parts) in [("umbrella-of-two", UMBRELLA), ("umbrella-of-many", LARGE_UMBRELLA)] {
         let mut found = Vec::new();
@@ -181,7 +181,10 @@ fn generate_charts(
             paths.push(generated::write_umbrella(folder, name, &found).map_err(failed)?);
         }
     }
-    let new =
-        |path| ChartUnderTest { origin: ChartOrigin::Generated, path, values: PathBuf::new() };
+    let new = |path| ChartUnderTest {
+        origin: MeasuredChartKind::Generated,
+        path,
+        values: PathBuf::new(),
+    };
     Ok(paths.into_iter().map(new).collect())
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::set_by_hand::{ChartByHand, ValuePath, dotted};
+use super::set_by_hand::{ChartByHand, ValuePath, format_path};
 
 /// The name of the pull secret that the measurement asks for.
 pub(super) const SECRET: &str = "site-pull";
@@ -67,7 +67,8 @@ pub(super) fn find_reachable_pods(hand: &ChartByHand, known: &PodSecrets) -> Vec
             key.contains("secret") || key.contains("regcred") || key.contains("dockerconfig")
         })
     };
-    let paths: Vec<&ValuePath> = hand.paths().iter().filter(|path| is_secret(path)).collect();
+    let paths = hand.paths().iter().filter(|path| is_secret(path) && hand.is_empty(path));
+    let paths: Vec<&ValuePath> = paths.collect();
     let mut found = BTreeMap::new();
     for value in [json!([{"name": PROBE}]), json!([PROBE]), json!(PROBE)] {
         let gained = |stream: &str| -> BTreeSet<String> {
@@ -78,7 +79,7 @@ pub(super) fn find_reachable_pods(hand: &ChartByHand, known: &PodSecrets) -> Vec
         let shows = |stream: &str| !gained(stream).is_empty();
         for (path, stream) in hand.find_values(&paths, &value, &shows) {
             for pod in gained(&stream) {
-                found.entry(pod).or_insert_with(|| format!("{}={value}", dotted(path)));
+                found.entry(pod).or_insert_with(|| format!("{}={value}", format_path(path)));
             }
         }
     }
@@ -89,11 +90,18 @@ pub(super) fn find_reachable_pods(hand: &ChartByHand, known: &PodSecrets) -> Vec
 fn add_places(value: &Value, secret: &str, path: &str, places: &mut BTreeSet<String>) {
     match value {
         Value::Object(map) => {
+            // Elsewhere the secret is only a part of a list that is printed as it is.
+            let is_pod = map.keys().any(|key| {
+                let key = key.to_lowercase();
+                key.contains("container")
+                    || key.contains("image") && !key.contains("secret")
+                    || key == "repository"
+            });
             for (key, value) in map {
                 let path = format!("{path}/{key}");
                 let words = key.to_lowercase().replace('_', "");
                 if words.contains("pullsecret") {
-                    if value.to_string().contains(secret) {
+                    if is_pod && value.to_string().contains(secret) {
                         places.insert(path);
                     }
                 } else {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use types::Reference;
 use types::naming::RegistryPrefix;
 
-use super::set_by_hand::{ChartByHand, ValuePath, dotted};
+use super::set_by_hand::{ChartByHand, ValuePath, format_path};
 
 /// A text that no chart has, and that is a registry, a repository and an image alike.
 const PROBE: &str = "probe.invalid/probe";
@@ -28,7 +28,7 @@ pub(super) struct ReasonCheck {
 }
 
 /// Where an image is, whatever the names of objects are.
-type Place = (Option<String>, String, String);
+type LeftoverPlace = (Option<String>, String, String);
 
 /// Checks the reasons of leftovers.
 pub(super) fn check_reasons(
@@ -44,10 +44,10 @@ pub(super) fn check_reasons(
     let plain = hand.render(&[]).ok_or("the chart does not render with its overlay")?;
     let again = hand.render(&[]).ok_or("the chart does not render with its overlay")?;
     let base = find_images(&plain);
-    let known = |leftover: &ImageLeftover| count(&base, leftover);
+    let known = |leftover: &ImageLeftover| count_leftover(&base, leftover);
     let shows = |stream: &str| {
         let now = find_images(stream);
-        !now.unread.is_empty() || leftovers.iter().any(|l| count(&now, l) < known(l))
+        !now.unread.is_empty() || leftovers.iter().any(|l| count_leftover(&now, l) < known(l))
     };
     let paths: Vec<&ValuePath> = hand.paths().iter().collect();
     let reached = hand.find_values(&paths, &Value::from(PROBE), &shows);
@@ -63,9 +63,9 @@ pub(super) fn check_reasons(
                 set.iter().map(|(path, text)| (*path, Value::from(text.as_str()))).collect();
             let stream = hand.render(&values)?;
             let now = find_images(&stream);
-            let is_moved = count(&now, leftover) < known(leftover)
-                && count_of(&now, &leftover.place, &leftover.to)
-                    > count_of(&base, &leftover.place, &leftover.to);
+            let is_moved = count_leftover(&now, leftover) < known(leftover)
+                && count_image(&now, &leftover.place, &leftover.to)
+                    > count_image(&base, &leftover.place, &leftover.to);
             is_moved.then(|| {
                 let lost =
                     lost_image(&base, &now, leftover).map(|image| format!("{image} is lost"));
@@ -75,7 +75,7 @@ pub(super) fn check_reasons(
         let ways = list_ways(hand, &own, leftover, site);
         let found = ways.iter().find_map(|set| Some((set, moves(set)?)));
         let named = |set: &[(&ValuePath, String)]| {
-            let set = set.iter().map(|(path, text)| format!("{}={text}", dotted(path)));
+            let set = set.iter().map(|(path, text)| format!("{}={text}", format_path(path)));
             set.collect::<Vec<_>>().join(", ")
         };
         let said = &leftover.reason;
@@ -85,7 +85,7 @@ pub(super) fn check_reasons(
                 Some(format!("{} moves it, and changes {change:?} too", named(set)))
             }
             _ if said.contains("none of the") => {
-                own.first().map(|(path, _)| format!("{} appears in it", dotted(path)))
+                own.first().map(|(path, _)| format!("{} appears in it", format_path(path)))
             }
             _ => None,
         };
@@ -120,7 +120,7 @@ pub(super) fn check_registries(
             stream.is_some_and(|stream: String| stream.matches(text.as_str()).count() < known)
         };
         if let Some(path) = own.into_iter().find(moves) {
-            check.refuted.push(format!("registry {text}: {} sets it", dotted(path)));
+            check.refuted.push(format!("registry {text}: {} sets it", format_path(path)));
         }
     }
     Ok(check)
@@ -178,17 +178,17 @@ fn list_ways<'p>(
     ways
 }
 
-fn place_of(location: &ManifestLocation) -> Place {
+fn locate_image(location: &ManifestLocation) -> LeftoverPlace {
     (location.template.clone(), location.kind.clone(), location.path.to_string())
 }
 
 /// How often a scan has an image at a place.
-fn count_of(scan: &ImageScan, place: &ManifestLocation, image: &Reference) -> usize {
-    let place = place_of(place);
+fn count_image(scan: &ImageScan, place: &ManifestLocation, image: &Reference) -> usize {
+    let place = locate_image(place);
     let own = scan.images.iter().filter(|found| found.reference == *image);
     // An image that an operator has compiled in has the place of its object only.
     own.filter(|found| {
-        let (template, kind, path) = place_of(&found.place);
+        let (template, kind, path) = locate_image(&found.place);
         (template, kind) == (place.0.clone(), place.1.clone())
             && (place.2.is_empty() || path == place.2)
     })
@@ -203,15 +203,15 @@ fn lost_image(base: &ImageScan, now: &ImageScan, leftover: &ImageLeftover) -> Op
     all.map(|found| found.reference.to_string()).find(|image| !now.contains(image))
 }
 
-fn count(scan: &ImageScan, leftover: &ImageLeftover) -> usize {
-    count_of(scan, &leftover.place, &leftover.image)
+fn count_leftover(scan: &ImageScan, leftover: &ImageLeftover) -> usize {
+    count_image(scan, &leftover.place, &leftover.image)
 }
 
 /// Whether the text of the probe is a part of the image at a leftover's place.
 fn is_part_of(scan: &ImageScan, leftover: &ImageLeftover) -> bool {
-    let place = place_of(&leftover.place);
+    let place = locate_image(&leftover.place);
     let is_there = |location: &ManifestLocation| {
-        let (template, kind, path) = place_of(location);
+        let (template, kind, path) = locate_image(location);
         (template, kind) == (place.0.clone(), place.1.clone())
             && (place.2.is_empty() || path == place.2)
     };

@@ -2,7 +2,7 @@
 
 use chart::relocate::ProofVerdict;
 
-use super::ground::ChartOrigin;
+use super::ground::MeasuredChartKind;
 use super::reasons::ReasonCheck;
 
 /// Runs of each measurement; the median is shown. A debug build measures nothing of use.
@@ -45,7 +45,7 @@ pub(super) struct SecretRow {
 
 /// What was measured of one chart.
 pub(super) struct Row {
-    pub(super) origin: ChartOrigin,
+    pub(super) origin: MeasuredChartKind,
     pub(super) name: String,
     /// Gantry's own line about the chart.
     pub(super) summary: String,

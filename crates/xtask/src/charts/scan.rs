@@ -63,7 +63,7 @@ impl Scan {
         for document in documents {
             self.add_words(document, &mut words);
             for value in types::yaml::read_manifest(document).iter().filter(|v| is_custom(v)) {
-                visit_maps(value, &mut |map, _| words.extend(compose(map)));
+                visit_maps(value, &mut |map, _| words.extend(compose_image(map)));
             }
         }
         // Names of labels and the like have Kubernetes' domain, and no images.
@@ -80,7 +80,7 @@ impl Scan {
     /// completes: in variables, arguments and texts.
     pub(super) fn prefixes(&self, stream: &str) -> BTreeSet<String> {
         let mut found = BTreeSet::new();
-        for document in split(&self.with_decoded_secrets(stream)) {
+        for document in split_documents(&self.with_decoded_secrets(stream)) {
             visit_maps(&document, &mut |map, _| {
                 let variable = map.get("name").and_then(Value::as_str);
                 for (key, value) in map {
@@ -107,7 +107,7 @@ impl Scan {
     pub(super) fn partial_images(stream: &str) -> BTreeSet<(String, String)> {
         const NAMES: &[&str] = &["repository", "registry", "name", "image", "hub"];
         let mut found = BTreeSet::new();
-        for document in split(stream).filter(is_custom) {
+        for document in split_documents(stream).filter(is_custom) {
             let mut is_partial = false;
             visit_maps(&document, &mut |map, key| {
                 let has =
@@ -188,7 +188,7 @@ impl Scan {
 }
 
 /// The documents of a stream that are YAML and no schemas of custom resources.
-fn split(stream: &str) -> impl Iterator<Item = Value> {
+fn split_documents(stream: &str) -> impl Iterator<Item = Value> {
     let documents = stream.split("\n---");
     documents
         .filter(|document| !document.contains("kind: CustomResourceDefinition"))
@@ -220,7 +220,7 @@ fn visit_maps(value: &Value, visit: &mut impl FnMut(&Map<String, Value>, &str)) 
 }
 
 /// The image of a map with a repository and a tag or version beside it.
-fn compose(map: &Map<String, Value>) -> Option<String> {
+fn compose_image(map: &Map<String, Value>) -> Option<String> {
     let text = |key: &str| map.get(key).and_then(Value::as_str).filter(|text| !text.is_empty());
     let (repository, tag) = (text("repository")?, text("tag").or(text("version"))?);
     let registry = text("registry").map(|registry| format!("{registry}/")).unwrap_or_default();

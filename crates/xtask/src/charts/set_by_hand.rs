@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 /// Values that are set together at first; the render is searched again for each half where they
 /// show something.
-const TOGETHER: usize = 24;
+const TOGETHER: usize = 40;
 /// Keys that a map of an image may lack, and that a helper reads without naming the value.
 const MISSING: &[&str] = &["registry", "repository", "name", "image", "hub"];
 /// Global values that charts read.
@@ -49,16 +49,26 @@ impl<'a> ChartByHand<'a> {
         &self.paths
     }
 
+    /// Whether a value is not set, or empty.
+    pub(super) fn is_empty(&self, path: &ValuePath) -> bool {
+        match find_value(&self.effective, path) {
+            None | Some(Value::Null) => true,
+            Some(Value::String(text)) => text.is_empty(),
+            Some(Value::Array(items)) => items.is_empty(),
+            Some(_) => false,
+        }
+    }
+
     /// The text of a value now; empty if it is not set.
     pub(super) fn text(&self, path: &ValuePath) -> &str {
-        find(&self.effective, path).and_then(Value::as_str).unwrap_or_default()
+        find_value(&self.effective, path).and_then(Value::as_str).unwrap_or_default()
     }
 
     /// What is rendered with these values; `None` if helm refuses them.
     pub(super) fn render(&self, values: &[(&ValuePath, Value)]) -> Option<String> {
         let mut overlay = self.overlay.clone();
         for (path, value) in values {
-            set(&mut overlay, Some(&self.effective), path, value.clone());
+            set_value(&mut overlay, Some(&self.effective), path, value.clone());
         }
         (self.render)(Some(&overlay.to_string())).ok()
     }
@@ -93,8 +103,8 @@ impl<'a> ChartByHand<'a> {
     }
 }
 
-/// The dotted form of a path.
-pub(super) fn dotted(path: &ValuePath) -> String {
+/// The format_path form of a path.
+pub(super) fn format_path(path: &ValuePath) -> String {
     path.join(".")
 }
 
@@ -114,7 +124,7 @@ fn list_paths(chart: &HelmChart, effective: &Value) -> Result<Vec<ValuePath>, St
     // Helm hands the globals of the chart down to its sub-charts, over their own.
     let is_handed_down = |path: &ValuePath| {
         let at = path.iter().position(|key| key == "global");
-        at.is_some_and(|at| at > 0 && find(effective, &path[at..]).is_some())
+        at.is_some_and(|at| at > 0 && find_value(effective, &path[at..]).is_some())
     };
     Ok(paths
         .into_iter()
@@ -180,12 +190,12 @@ fn add_named(
         let above = if is_global { &[] } else { scope };
         let path: ValuePath =
             above.iter().cloned().chain(keys.split('.').map(str::to_owned)).collect();
-        if find(effective, &path).is_none() {
+        if find_value(effective, &path).is_none() {
             paths.insert(path);
         }
     }
     // `$model.imagePullSecret`: a field of the items of a list.
-    let own = find(effective, scope);
+    let own = find_value(effective, scope);
     let texts = chart.templates.values();
     for key in
         texts.flat_map(|text| patterns.field.captures_iter(text)).map(|found| found[1].to_owned())
@@ -198,7 +208,7 @@ fn add_named(
     }
 }
 
-/// Adds a field of the items of every list of maps.
+/// Adds a field of the items of every list of maps that name an image.
 fn add_item_fields(
     value: &Value,
     key: &str,
@@ -214,7 +224,14 @@ fn add_item_fields(
             }
         }
         Value::Array(items) => {
-            for index in items.iter().enumerate().filter(|(_, i)| i.is_object()).map(|(at, _)| at) {
+            let names_image = |item: &Value| {
+                item.as_object().is_some_and(|map| {
+                    map.keys()
+                        .any(|key| key.to_lowercase().contains("image") || key == "repository")
+                })
+            };
+            let items = items.iter().enumerate().filter(|(_, item)| names_image(item));
+            for (index, _) in items {
                 let item = [index.to_string(), key.to_owned()];
                 paths.insert(path.iter().cloned().chain(item).collect());
             }
@@ -224,7 +241,7 @@ fn add_item_fields(
 }
 
 /// The value at a path.
-fn find<'v>(value: &'v Value, path: &[String]) -> Option<&'v Value> {
+fn find_value<'v>(value: &'v Value, path: &[String]) -> Option<&'v Value> {
     path.iter().try_fold(value, |value, key| match value {
         Value::Object(map) => map.get(key),
         Value::Array(items) => items.get(key.parse::<usize>().ok()?),
@@ -235,13 +252,13 @@ fn find<'v>(value: &'v Value, path: &[String]) -> Option<&'v Value> {
 /// Whether everything above a path is a map or a list, or not there.
 fn can_be_set(effective: &Value, path: &[String]) -> bool {
     (1..path.len()).all(|depth| {
-        let above = find(effective, &path[..depth]);
+        let above = find_value(effective, &path[..depth]);
         above.is_none_or(|value| value.is_object() || value.is_array() || value.is_null())
     })
 }
 
 /// Sets a value in an overlay. Helm replaces lists as a whole.
-fn set(into: &mut Value, effective: Option<&Value>, path: &[String], value: Value) {
+fn set_value(into: &mut Value, effective: Option<&Value>, path: &[String], value: Value) {
     let Some((key, rest)) = path.split_first() else {
         *into = value;
         return;
@@ -253,7 +270,7 @@ fn set(into: &mut Value, effective: Option<&Value>, path: &[String], value: Valu
         if let Some((at, item)) =
             key.parse::<usize>().ok().and_then(|at| Some((at, into.get_mut(at)?)))
         {
-            set(item, items.get(at), rest, value);
+            set_value(item, items.get(at), rest, value);
         }
         return;
     }
@@ -262,7 +279,7 @@ fn set(into: &mut Value, effective: Option<&Value>, path: &[String], value: Valu
     }
     if let Value::Object(map) = into {
         let below = effective.and_then(|effective| effective.get(key));
-        set(map.entry(key.clone()).or_insert(Value::Null), below, rest, value);
+        set_value(map.entry(key.clone()).or_insert(Value::Null), below, rest, value);
     }
 }
 
@@ -286,7 +303,7 @@ mod tests {
         let chart = HelmChart::read(files).unwrap();
         let effective = chart.effective_values(&json!({}));
         let listed: Vec<String> =
-            list_paths(&chart, &effective).unwrap().iter().map(dotted).collect();
+            list_paths(&chart, &effective).unwrap().iter().map(format_path).collect();
         for path in
             ["image.tag", "image.repository", "list.0.a", "extra.name", "db.absent", "global.hub"]
         {
@@ -294,8 +311,13 @@ mod tests {
         }
         assert!(!listed.iter().any(|own| own.starts_with("port")), "{listed:?}");
         let mut overlay = json!({});
-        set(&mut overlay, Some(&effective), &["list".into(), "0".into(), "a".into()], json!("y"));
-        set(&mut overlay, Some(&effective), &["extra".into(), "name".into()], json!("z"));
+        set_value(
+            &mut overlay,
+            Some(&effective),
+            &["list".into(), "0".into(), "a".into()],
+            json!("y"),
+        );
+        set_value(&mut overlay, Some(&effective), &["extra".into(), "name".into()], json!("z"));
         assert_eq!(overlay, json!({"list": [{"a": "y"}], "extra": {"name": "z"}}));
     }
 }

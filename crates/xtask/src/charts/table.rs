@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::ground::ChartOrigin;
+use super::ground::MeasuredChartKind;
 use super::row::{Cost, LIMIT_FIND, LIMIT_MOVE, RUNS, Row};
 
 /// The whole document. `load` is the machine's load average before and after.
@@ -28,7 +28,8 @@ pub(super) fn document(rows: &[Row], load: &str) -> String {
         post-renderer | scan | reasons | secret | helm, s | find (CPU) | own, ms | move and prove (CPU) | renders |\n\
         |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|\n"
     );
-    let listed: Vec<&Row> = rows.iter().filter(|row| row.origin != ChartOrigin::Folder).collect();
+    let listed: Vec<&Row> =
+        rows.iter().filter(|row| row.origin != MeasuredChartKind::Folder).collect();
     for row in &listed {
         let [certain, likely, possible] = row.found;
         let cost = |cost: Cost| format!("{:.1} × ({:.1} ×)", cost.clock, cost.cpu);
@@ -43,8 +44,8 @@ pub(super) fn document(rows: &[Row], load: &str) -> String {
             row.verdict.as_str(),
             row.post_rendered.as_str(),
             if row.refuted.is_empty() { "agrees" } else { "refutes" },
-            share(row.reasons.checked - row.reasons.refuted.len(), row.reasons.checked),
-            share(row.secrets.with, row.secrets.pods),
+            format_share(row.reasons.checked - row.reasons.refuted.len(), row.reasons.checked),
+            format_share(row.secrets.with, row.secrets.pods),
             row.helm,
             cost(row.find),
             row.own * 1e3,
@@ -63,7 +64,8 @@ pub(super) fn document(rows: &[Row], load: &str) -> String {
         sum(|row| row.secrets.pods),
         limits(rows),
     );
-    let small: Vec<&Row> = rows.iter().filter(|row| row.origin == ChartOrigin::Folder).collect();
+    let small: Vec<&Row> =
+        rows.iter().filter(|row| row.origin == MeasuredChartKind::Folder).collect();
     if !small.is_empty() {
         let faults = small.iter().filter(|row| !row.faults().is_empty()).count();
         let _ = writeln!(
@@ -104,7 +106,7 @@ fn write_list(text: &mut String, title: &str, rows: &[&Row], of: impl Fn(&Row) -
 }
 
 /// A count of a total; a dash where there is none.
-fn share(count: usize, total: usize) -> String {
+fn format_share(count: usize, total: usize) -> String {
     if total == 0 { "–".to_owned() } else { format!("{count} of {total}") }
 }
 
