@@ -26,6 +26,7 @@ const READ_BUFFER: usize = 1 << 20;
 
 /// The result of [`Store::open_writer`].
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "made once for a blob, and taken apart at once")]
 pub enum WriteStart {
     /// The store has the blob; nothing is to be written.
     Present,

@@ -90,6 +90,9 @@ fn content_of_sha512_keeps_its_digests_from_registry_to_store_bundle_folder_and_
     let folder = world.home.path().join("folder");
     gantry.run(["load", &media, "--to", &text(&folder)]).assert_success();
     world.assert_in(&folder);
+    let name = format!("oci:{}:{}/quay.io/long/digests:1", folder.display(), world.host);
+    let raw = tools::run_command(tools::tool_command("skopeo").args(["inspect", "--raw", &name]));
+    assert!(store::hash::has_digest(raw.as_bytes(), &world.root.descriptor.digest), "{raw}");
 
     // A registry: blobs keep their names, and the receipt has the digest that manifests have there.
     let site = TestRegistry::start();

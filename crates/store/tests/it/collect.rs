@@ -8,9 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use crate::common::{blob, bytes, image, writer};
-use gantry_store::hash::sha256;
+use gantry_store::hash::{compute_digest, sha256};
 use gantry_store::progress::{Progress, SilentProgress};
 use gantry_store::{BlobFault, DEFAULT_GARBAGE_AGE, DamagePolicy, Error, GarbageMode, Store};
+use types::DigestAlgorithm;
 
 const THREADS: NonZeroUsize = NonZeroUsize::new(3).unwrap();
 
@@ -225,4 +226,47 @@ impl Progress for Counted {
     fn add_note(&self, message: &str) {
         self.notes.lock().unwrap().push(message.to_owned());
     }
+}
+
+#[test]
+fn blobs_of_a_sha512_are_resumed_verified_and_collected_as_those_of_a_sha256_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    assert!(!folder.path().join("blobs/sha512").exists(), "only where it is needed");
+    let content = bytes(3, 100_000);
+    let size = content.len() as u64;
+    let digest = compute_digest(DigestAlgorithm::Sha512, &content);
+    let mut first = writer(&store, &digest, size);
+    first.write(&content[..60_000]).unwrap();
+    drop(first);
+    assert_eq!(store.partial_size(&digest).unwrap(), 60_000);
+    let mut rest = writer(&store, &digest, size);
+    assert_eq!(rest.offset(), 60_000);
+    rest.write(&content[60_000..]).unwrap();
+    rest.commit().unwrap();
+    assert_eq!(store.list_blobs().unwrap(), [(digest, size)]);
+    assert!(folder.path().join(digest.layout_path()).exists());
+
+    let other = compute_digest(DigestAlgorithm::Sha512, b"other");
+    let refused = store.put_document(&other, b"wrong");
+    assert!(matches!(refused, Err(Error::DigestMismatch { digest, .. }) if digest == other));
+    assert_eq!(store.partial_size(&other).unwrap(), 0, "nothing to go on with");
+
+    let mut flipped = content.clone();
+    flipped[77] ^= 4;
+    fs::write(store.blob_path(&digest), &flipped).unwrap();
+    let found = store.verify(DamagePolicy::Remove, THREADS, &SilentProgress).unwrap();
+    let [damaged] = found.damaged.as_slice() else { panic!("{found:?}") };
+    let actual = compute_digest(DigestAlgorithm::Sha512, &flipped);
+    assert_eq!(damaged.digest, digest);
+    assert!(matches!(damaged.fault, BlobFault::Content(found) if found == actual));
+
+    store.put_document(&digest, &content).unwrap();
+    let mut partial = writer(&store, &other, 5);
+    partial.write(b"ot").unwrap();
+    drop(partial);
+    let collected =
+        store.collect_garbage(GarbageMode::Remove, Duration::ZERO, &SilentProgress).unwrap();
+    assert_eq!(collected.blobs, [(digest, size)]);
+    assert_eq!((collected.partials, collected.partial_bytes), (1, 2));
 }
