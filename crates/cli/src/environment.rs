@@ -177,14 +177,37 @@ fn is_bundle_manifest(path: &Path) -> bool {
     path.to_string_lossy().ends_with(".gantry.json")
 }
 
-/// Opens what arguments name as a source of content: one store folder, or bundle files.
+/// Opens what arguments name as a source of content: one store folder, or bundle files. While a store is
+/// open, no other process collects garbage in it: what is being copied must not go away.
 pub(crate) fn open_source(arguments: &[PathBuf]) -> Result<Arc<dyn Source>> {
-    // A store is an OCI image layout, which always has an index.json.
-    if let [path] = arguments
-        && path.join("index.json").is_file()
-    {
-        return Ok(Arc::new(store::Store::open_existing(path)?));
+    match find_store_folder(arguments) {
+        Some(path) => {
+            let store = store::Store::open_existing(path)?;
+            store.keep_read_session()?;
+            Ok(Arc::new(store))
+        }
+        None => open_bundle(arguments),
     }
+}
+
+/// As [`open_source`], for a server, which may run for months: garbage is collected beside it.
+pub(crate) fn open_served_source(arguments: &[PathBuf]) -> Result<Arc<dyn Source>> {
+    match find_store_folder(arguments) {
+        Some(path) => Ok(Arc::new(store::Store::open_existing(path)?)),
+        None => open_bundle(arguments),
+    }
+}
+
+/// The folder of a store, if that is what arguments name.
+fn find_store_folder(arguments: &[PathBuf]) -> Option<&Path> {
+    match arguments {
+        // A store is an OCI image layout, which always has an index.json.
+        [path] if path.join("index.json").is_file() => Some(path),
+        _ => None,
+    }
+}
+
+fn open_bundle(arguments: &[PathBuf]) -> Result<Arc<dyn Source>> {
     Ok(Arc::new(bundle::Bundle::open(&find_bundle_files(arguments)?)?))
 }
 
@@ -249,7 +272,7 @@ pub(crate) fn write_file(path: &Path, text: &str) -> Result<()> {
 
 /// A result as indented JSON, for a report file at `path`.
 pub(crate) fn format_report_json(path: &Path, result: &impl serde::Serialize) -> Result<String> {
-    serde_json::to_string_pretty(result)
+    ui::format_json(result)
         .map_err(|cause| CommandError::failure(format!("cannot write {}: {cause}", path.display())))
 }
 
@@ -429,6 +452,31 @@ mod tests {
         assert_eq!(empty.kind(), ErrorKind::Usage);
         let missing = find_bundle_files(&[folder.path().join("x.gantry")]).unwrap_err();
         assert!(missing.message().ends_with("x.gantry: no such file"), "{missing:?}");
+    }
+
+    #[test]
+    fn no_garbage_is_collected_in_a_store_that_is_open_as_a_source() {
+        use store::progress::SilentProgress;
+        use store::{GarbageMode, Store};
+        let folder = tempfile::tempdir().unwrap();
+        let digest = Store::open(folder.path()).unwrap().put_bytes(b"nobody names this").unwrap();
+        let paths = [folder.path().to_owned()];
+        let collect = || {
+            // A store of its own, as another process has it.
+            let store = Store::open_existing(folder.path()).unwrap();
+            store
+                .collect_garbage(GarbageMode::Remove, std::time::Duration::ZERO, &SilentProgress)
+                .unwrap();
+        };
+        let served = open_served_source(&paths).unwrap();
+        let source = open_source(&paths).unwrap();
+        std::thread::scope(|scope| {
+            let running = scope.spawn(collect);
+            assert_eq!(store::read_blob(&*source, &digest, 100).unwrap(), b"nobody names this");
+            drop(source);
+            running.join().unwrap();
+        });
+        assert_eq!(served.blob_size(&digest).unwrap(), None);
     }
 
     #[test]

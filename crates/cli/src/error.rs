@@ -55,16 +55,12 @@ pub(crate) type Result<T, E = CommandError> = std::result::Result<T, E>;
 impl CommandError {
     /// An error of the given kind, without hints.
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        // An address in it may hold a password or a signature.
-        let message = types::redact_urls(&message.into());
-        Self { kind, message, causes: Vec::new(), hints: Vec::new() }
+        Self { kind, message: message.into(), causes: Vec::new(), hints: Vec::new() }
     }
 
     /// An error of a library crate, with the causes that its message does not say.
     fn from_error(kind: ErrorKind, error: &(dyn std::error::Error + 'static)) -> Self {
-        let causes =
-            types::causes_of(error).iter().map(|cause| types::redact_urls(cause)).collect();
-        Self { causes, ..Self::new(kind, error.to_string()) }
+        Self { causes: types::causes_of(error), ..Self::new(kind, error.to_string()) }
     }
 
     fn with_kind(self, kind: ErrorKind) -> Self {

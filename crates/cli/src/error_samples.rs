@@ -139,6 +139,7 @@ fn errors_of_the_network_are_as_reviewed() {
             host: text("registry.internal"),
             reason: net::CertificateError::UnknownIssuer,
         },
+        E::PlainHttp { server: text("hub.corp:8080") },
         E::Credentials { server: text("registry.internal"), cause: text("no such helper") },
         E::Range { url: url(), reason: text("the server ignored the range") },
         E::TooLarge { url: url(), most: 4 << 20 },

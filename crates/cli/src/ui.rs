@@ -1,6 +1,7 @@
 //! Everything that Gantry prints. Results go to standard output (a table, or JSON), everything else to
 //! standard error: progress, warnings, errors. `terminal` writes both, and cleans what others wrote.
 
+mod json;
 mod log;
 mod progress;
 mod table;
@@ -13,8 +14,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::ValueEnum;
 use schemars::JsonSchema;
 use serde::Serialize;
-use types::foreign_text::{clean_message, clean_text, escape_json};
+use types::foreign_text::{clean_message, clean_text, escape_text};
 
+pub(crate) use self::json::format_json;
 pub(crate) use self::log::{LogFormat, LogSettings};
 use self::progress::ProgressDetail;
 pub(crate) use self::progress::ProgressMeter;
@@ -107,9 +109,9 @@ impl Ui {
     /// Prints a result as an indented JSON document.
     #[expect(clippy::unused_self, reason = "all printing goes through this type")]
     fn print_json(&self, value: &impl Serialize) -> Result<()> {
-        let text = serde_json::to_string_pretty(value)
+        let text = format_json(value)
             .map_err(|cause| CommandError::failure(format!("cannot print the result: {cause}")))?;
-        write_to_stdout(format!("{}\n", escape_json(text)).as_bytes())
+        write_to_stdout(format!("{text}\n").as_bytes())
     }
 
     /// Prints a document that is itself the result (manifests, an overlay, a completion script) and that
@@ -117,7 +119,7 @@ impl Ui {
     #[expect(clippy::unused_self, reason = "all printing goes through this type")]
     pub(crate) fn print_document(&self, text: &str) -> Result<()> {
         if is_stdout_terminal() {
-            return write_to_stdout(clean_text(text).as_bytes());
+            return write_to_stdout(escape_text(text).as_bytes());
         }
         write_to_stdout(text.as_bytes())
     }
@@ -132,7 +134,7 @@ impl Ui {
     /// Prints a warning, to standard error.
     pub(crate) fn print_warning(&self, message: &str) {
         if !self.quiet {
-            print_message("warning:", Color::Yellow, &types::redact_urls(message));
+            print_message("warning:", Color::Yellow, message);
         }
     }
 

@@ -194,15 +194,29 @@ impl BlobChecks {
         range: Range<u64>,
         check: ReaderCheck,
     ) -> io::Result<CheckedReader> {
-        let hasher = (check == ReaderCheck::Digest).then(|| DigestHasher::for_digest(&blob.digest));
         let remaining = range.end - range.start;
+        let check = match check {
+            ReaderCheck::Digest => OpenCheck::Digest(DigestHasher::for_digest(&blob.digest)),
+            ReaderCheck::Hashed => OpenCheck::Nothing,
+            ReaderCheck::Files => OpenCheck::Files,
+        };
         match self.source.open_blob(&blob.digest, range) {
-            Ok(inner) => Ok(CheckedReader { inner, remaining, hasher, blob, checks: self }),
+            Ok(inner) => Ok(CheckedReader { inner, remaining, check, blob, checks: self }),
             Err(error) => {
                 self.remember_failure(&blob, &error);
                 Err(io::Error::other(error))
             }
         }
+    }
+
+    /// Compares the digest that a whole blob was found to have, and remembers what that says of it.
+    pub(crate) fn judge_digest(&self, blob: &BlobSnapshot, actual: &Digest) -> io::Result<()> {
+        if *actual == blob.digest {
+            self.remember_intact(blob);
+            return Ok(());
+        }
+        let reason = self.remember_wrong_digest(blob, actual);
+        Err(io::Error::new(io::ErrorKind::InvalidData, reason))
     }
 
     /// The blobs that are known to be damaged now, with the reasons.
@@ -294,6 +308,16 @@ impl BlobChecks {
 }
 
 impl BlobSnapshot {
+    /// The digest that it is to have.
+    pub(crate) fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// The blob's length in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
     fn is_settled(&self) -> bool {
         !self.files.is_empty() && self.files.iter().all(|file| file.stamp.is_settled(self.taken))
     }
@@ -304,6 +328,8 @@ impl BlobSnapshot {
 pub(crate) enum ReaderCheck {
     /// By hashing them: for a whole blob.
     Digest,
+    /// By the caller, who hashes what it gets and asks [`BlobChecks::judge_digest`].
+    Hashed,
     /// By the files, which have stayed as they were when the blob was found intact.
     Files,
 }
@@ -312,10 +338,17 @@ pub(crate) enum ReaderCheck {
 pub(crate) struct CheckedReader {
     inner: SourceReader,
     remaining: u64,
-    /// For [`ReaderCheck::Digest`].
-    hasher: Option<DigestHasher>,
+    check: OpenCheck,
     blob: BlobSnapshot,
     checks: Arc<BlobChecks>,
+}
+
+/// A [`ReaderCheck`] that is going on.
+enum OpenCheck {
+    Digest(DigestHasher),
+    Files,
+    /// There is nothing to check, or it is checked already.
+    Nothing,
 }
 
 impl Read for CheckedReader {
@@ -328,7 +361,7 @@ impl Read for CheckedReader {
                 return Err(error);
             }
         };
-        if let Some(hasher) = &mut self.hasher {
+        if let OpenCheck::Digest(hasher) = &mut self.check {
             hasher.update(&buffer[..length]);
         }
         self.remaining = self.remaining.saturating_sub(length as u64);
@@ -341,22 +374,16 @@ impl Read for CheckedReader {
 
 impl CheckedReader {
     fn check_end(&mut self) -> io::Result<()> {
-        let Some(hasher) = self.hasher.take() else {
+        match std::mem::replace(&mut self.check, OpenCheck::Nothing) {
+            OpenCheck::Nothing => Ok(()),
+            OpenCheck::Digest(hasher) => self.checks.judge_digest(&self.blob, &hasher.finish()),
             // The check was of the files as they were then.
-            return if self.checks.is_unchanged(&self.blob) {
-                Ok(())
-            } else {
+            OpenCheck::Files if self.checks.is_unchanged(&self.blob) => Ok(()),
+            OpenCheck::Files => {
                 let reason = format!("{} changed while it was sent", self.blob.digest);
                 Err(io::Error::other(reason))
-            };
-        };
-        let actual = hasher.finish();
-        if actual == self.blob.digest {
-            self.checks.remember_intact(&self.blob);
-            return Ok(());
+            }
         }
-        let reason = self.checks.remember_wrong_digest(&self.blob, &actual);
-        Err(io::Error::new(io::ErrorKind::InvalidData, reason))
     }
 }
 

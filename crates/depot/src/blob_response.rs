@@ -16,6 +16,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use types::Digest;
 
 use crate::blob_checks::{BlobChecks, BlobSnapshot, BlobState, BlobVerdict, ReaderCheck};
+use crate::hashed_stream::stream_hashed;
 use crate::range::{RequestedRange, is_unchanged, parse_range};
 
 /// How long the headers of a part of a blob wait for the check of the whole blob. After that they are
@@ -96,15 +97,13 @@ pub(crate) async fn respond_with_blob(
     let mut chunks = if must_wait {
         let mut check = Arc::clone(checks).check_blob(blob.clone()).boxed();
         match tokio::time::timeout(CHECK_PATIENCE, &mut check).await {
-            Ok(BlobVerdict::Intact) => stream_blob(checks, blob, range, ReaderCheck::Files),
+            Ok(BlobVerdict::Intact) => stream_blob(checks, blob, range),
             Ok(BlobVerdict::Damaged(reason)) => return Err(BlobFailure::Damaged(reason)),
             Err(_) => {
                 let checks = Arc::clone(checks);
                 let chunks = async move {
                     match check.await {
-                        BlobVerdict::Intact => {
-                            stream_blob(&checks, blob, range, ReaderCheck::Files)
-                        }
+                        BlobVerdict::Intact => stream_blob(&checks, blob, range),
                         BlobVerdict::Damaged(reason) => {
                             stream::iter([Err(io::Error::other(reason))]).boxed()
                         }
@@ -115,8 +114,10 @@ pub(crate) async fn respond_with_blob(
             }
         }
     } else {
-        let check = if is_intact { ReaderCheck::Files } else { ReaderCheck::Digest };
-        stream_blob(checks, blob, range, check)
+        match is_intact {
+            true => stream_blob(checks, blob, range),
+            false => stream_hashed(checks, blob),
+        }
     };
     // Wait for the first chunk before the status is sent, so that a failure is an error response.
     let first = chunks.next().await.transpose();
@@ -131,14 +132,14 @@ pub(crate) async fn respond_with_blob(
     Ok(response)
 }
 
+/// A range of a blob that was found intact.
 fn stream_blob(
     checks: &Arc<BlobChecks>,
     blob: BlobSnapshot,
     range: Range<u64>,
-    check: ReaderCheck,
 ) -> BoxStream<'static, io::Result<Bytes>> {
     let checks = Arc::clone(checks);
     net::body::stream_reader(net::body::ReadAhead::OnceTaken, move || {
-        checks.open_reader(blob, range, check)
+        checks.open_reader(blob, range, ReaderCheck::Files)
     })
 }

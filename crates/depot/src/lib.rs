@@ -14,6 +14,7 @@ mod depot;
 mod error;
 mod error_response;
 mod files;
+mod hashed_stream;
 mod hub;
 mod metrics;
 mod oci;

@@ -16,6 +16,7 @@ use crate::error::chain_of_request;
 use crate::history::AttemptHistory;
 use crate::mirrors::is_loopback;
 use crate::origin::is_same_origin;
+use crate::plain_http::PlainHttpServers;
 use crate::redirect::{MOST_REDIRECTS, follow_redirect};
 use crate::stall::UploadWatch;
 use crate::token_cache::{AccessRefusal, TokenCache};
@@ -50,6 +51,7 @@ struct ClientInner {
     /// By their public form.
     secret_urls: Mutex<HashMap<String, SecretUrl>>,
     bandwidth: Option<BandwidthLimit>,
+    plain_http: PlainHttpServers,
 }
 
 /// The permission to run one of the concurrent transfers; given back when dropped.
@@ -76,6 +78,7 @@ impl Client {
                 idle_timeout: inner.idle_timeout,
                 answer_timeout: inner.answer_timeout,
                 bandwidth: inner.bandwidth.clone(),
+                plain_http: inner.plain_http.clone(),
                 secret_urls: Mutex::default(),
             }),
         }
@@ -174,6 +177,11 @@ impl Client {
         &self.inner.tokens
     }
 
+    /// The servers that may get secrets without TLS.
+    pub(crate) fn plain_http_servers(&self) -> &PlainHttpServers {
+        &self.inner.plain_http
+    }
+
     pub(crate) fn retry_policy(&self) -> &RetryPolicy {
         &self.inner.retry
     }
@@ -215,8 +223,7 @@ impl Client {
             self.inner.tokens.forget_header(access, refused);
         }
         let tokens = &self.inner.tokens;
-        let question =
-            AccessRefusal { access, asked_by: &asked_by, challenges: &challenges, said: &said };
+        let question = AccessRefusal { access, challenges: &challenges, said: &said };
         let authorization = self.answer_challenge(&question).await?;
         // Once only: a server that refuses a fresh token would refuse the next one as well.
         let response = self.send_authorized(request, Some(authorization.clone())).await?;
@@ -316,6 +323,7 @@ impl Client {
     }
 
     async fn send_to_server(&self, request: &HttpRequest) -> Result<HttpResponse, SendError> {
+        self.inner.plain_http.check_request(request)?;
         let mut builder = self
             .inner
             .transports

@@ -18,6 +18,7 @@ pub struct RequestAttempt {
 
 /// The next steps of errors that always have the same.
 const GIVE_CA: &str = "give the CA's PEM file with --ca or SSL_CERT_FILE";
+const NAME_PLAIN_HTTP: &str = "use its https:// address, or name it under plainHttp: in the configuration";
 const RUN_AGAIN: &str = "run the same command again";
 
 /// An error of the network, or of a server's response.
@@ -64,6 +65,16 @@ pub enum Error {
         host: String,
         /// Why it is not trusted.
         reason: rustls::CertificateError,
+    },
+    /// A secret (a token, a password, a sensitive header) would have been sent without TLS to a server
+    /// that the user did not name for it.
+    #[error(
+        "{server} is reached by http, and no credential is sent without TLS, where others can read it; {}",
+        NAME_PLAIN_HTTP
+    )]
+    PlainHttp {
+        /// The server: its host, with the port where it is not 80.
+        server: String,
     },
     /// The credentials of docker's configuration could not be read.
     #[error(
@@ -129,6 +140,7 @@ impl Error {
         match self {
             Self::Unauthorized { next, .. } => Some(next),
             Self::Untrusted { .. } => Some(GIVE_CA),
+            Self::PlainHttp { .. } => Some(NAME_PLAIN_HTTP),
             Self::Range { .. } => Some(RUN_AGAIN),
             _ => None,
         }

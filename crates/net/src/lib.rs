@@ -18,6 +18,7 @@ mod history;
 mod mirrors;
 mod no_proxy;
 mod origin;
+mod plain_http;
 mod redirect;
 mod request;
 mod retry;

@@ -157,7 +157,8 @@ fn base_address(url: &Url) -> String {
     url.as_str().trim_end_matches('/').to_owned()
 }
 
-fn server_address(url: &Url) -> String {
+/// A server's name: its host, with the port where it is not that of the scheme.
+pub(crate) fn server_address(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }

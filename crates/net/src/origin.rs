@@ -1,5 +1,6 @@
 //! The origin of a URL, within which a secret stays.
 
+use http::{HeaderMap, HeaderValue, header};
 use url::Url;
 
 use crate::mirrors::is_loopback;
@@ -12,6 +13,17 @@ pub enum RedirectPolicy {
     Any,
     /// Those within the same scheme, host and port: for a request of which the body is a secret.
     SameOrigin,
+}
+
+/// Removes what must not leave its origin: credentials, cookies, and every header that is marked as
+/// sensitive.
+pub(crate) fn remove_secret_headers(headers: &mut HeaderMap) {
+    let sensitive = headers.iter().filter(|(_, value)| HeaderValue::is_sensitive(value));
+    let mut names: Vec<_> = sensitive.map(|(name, _)| name.clone()).collect();
+    names.extend([header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION]);
+    for name in names {
+        headers.remove(name);
+    }
 }
 
 /// Whether both URLs have the same scheme, host and port. On this machine http and https of one port are

@@ -2,7 +2,7 @@
 
 use http::{Method, StatusCode, header};
 
-use crate::origin::{RedirectPolicy, is_same_origin};
+use crate::origin::{RedirectPolicy, is_same_origin, remove_secret_headers};
 use crate::request::RequestBody;
 use crate::{HttpRequest, HttpResponse};
 
@@ -37,9 +37,7 @@ pub(crate) fn follow_redirect(
         return None;
     }
     if !is_same {
-        for name in [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION] {
-            next.headers.remove(name);
-        }
+        remove_secret_headers(&mut next.headers);
     }
     // RFC 9110, 15.4: 307 and 308 keep method and body; after the others a request of a document is made.
     let keeps_method =

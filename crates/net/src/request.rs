@@ -10,7 +10,7 @@ use types::Cause;
 use url::Url;
 
 use crate::error::chain_of_request;
-use crate::origin::{RedirectPolicy, is_same_origin};
+use crate::origin::{RedirectPolicy, is_same_origin, remove_secret_headers};
 use crate::{BandwidthLimit, Error, Result};
 
 /// A request. It can be sent several times, since its body can be opened again for each attempt.
@@ -127,7 +127,7 @@ impl HttpRequest {
         if !is_same_origin(&target, &self.url) {
             // A credential is never sent to another host than the one it is for.
             self.access = None;
-            self.headers.remove(http::header::AUTHORIZATION);
+            remove_secret_headers(&mut self.headers);
         }
         self.url = target;
         Ok(())

@@ -7,7 +7,6 @@ use std::time::Instant;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
-use url::Url;
 
 use crate::{AccessScope, Credential, Credentials, Error, Result};
 
@@ -15,8 +14,6 @@ use crate::{AccessScope, Credential, Credentials, Error, Result};
 pub(crate) struct AccessRefusal<'a> {
     /// What was to be accessed.
     pub(crate) access: &'a AccessScope,
-    /// The address that responded with 401.
-    pub(crate) asked_by: &'a Url,
     /// The values of its `WWW-Authenticate` headers.
     pub(crate) challenges: &'a [String],
     /// The error message in its body.

@@ -13,11 +13,9 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Method, StatusCode, header};
 use serde::Deserialize;
-use url::Url;
 
 use crate::attempt::{FailedAttempt, SendError, describe_status};
 use crate::auth::AuthChallenge;
-use crate::mirrors::is_loopback;
 use crate::origin::RedirectPolicy;
 use crate::request::RequestBody;
 use crate::token_cache::{
@@ -101,13 +99,9 @@ async fn fetch_token(
         }
         .into());
     }
-    if credential.is_some() && leaks_credential(question.asked_by, realm) {
-        return Err(Error::Unauthorized {
-            server: access.server.clone(),
-            message: format!("it asks for credentials at {realm}, without TLS"),
-            next: "no credential was sent there; contact the registry's operator".into(),
-        }
-        .into());
+    if let (Some(_), Ok(address)) = (credential, realm.parse()) {
+        // Here as well as for every request: an identity token is in the body.
+        client.plain_http_servers().check_secret_to(&address)?;
     }
     let scope = merge_scopes(&access.scope, parameter("scope"));
     let request = match credential {
@@ -178,15 +172,6 @@ async fn fetch_token(
         header: secret_header(&format!("Bearer {token}"))?,
         until: Some(Instant::now() + life.saturating_sub(MARGIN)),
     })
-}
-
-/// Whether a credential would be sent in clear text: the token server has no TLS although the registry
-/// has, and is not on this machine.
-fn leaks_credential(asked_by: &Url, realm: &str) -> bool {
-    let Ok(realm) = realm.parse::<Url>() else { return false };
-    asked_by.scheme() == "https"
-        && realm.scheme() == "http"
-        && !realm.host_str().is_some_and(is_loopback)
 }
 
 async fn token_refusal_error(

@@ -297,6 +297,7 @@ impl Error {
                     | net::Error::Url { .. }
                     | net::Error::Tls { .. }
                     | net::Error::Untrusted { .. }
+                    | net::Error::PlainHttp { .. }
                     | net::Error::Credentials { .. }
                     | net::Error::Setup { .. }
             ),

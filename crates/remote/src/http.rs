@@ -2,9 +2,10 @@
 //! where the input gives no checksum, its sha256.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderValue, Method, StatusCode, header};
-use net::{AccessScope, Client, HttpRequest, RepeatPolicy};
+use net::{AccessScope, Client, HttpRequest, HttpResponse, RepeatPolicy};
 use percent_encoding::percent_decode_str;
 use store::Store;
 use store::progress::Progress;
@@ -26,7 +27,7 @@ pub struct UrlFile {
 
 /// Finds out digest and length of the file at the URL. With a `sha256` from the input only the
 /// length is requested, if the server gives it; otherwise the whole file is downloaded into the
-/// store. [`Error::DigestMismatch`] when the content does not have the given `sha256`.
+/// store, unless an earlier lookup has left it there and the server still says the same of it. [`Error::DigestMismatch`] when the content does not have the given `sha256`.
 pub async fn look_up_file(
     client: &Client,
     url: &str,
@@ -36,8 +37,15 @@ pub async fn look_up_file(
 ) -> Result<UrlFile> {
     let parsed = parse_url(url)?;
     let title = file_name_from_url(&parsed)?;
-    let size = find_length(client, url).await?;
+    let state = ask_state(client, url).await?;
+    let size = state.size;
     if let (Some(digest), Some(size)) = (sha256, size) {
+        return Ok(UrlFile { title, content: Blob { digest, size } });
+    }
+    let lookup = state.lookup_key(url);
+    if let Some(key) = lookup.as_ref().filter(|_| sha256.is_none())
+        && let Some((digest, size)) = store.find_lookup(key)
+    {
         return Ok(UrlFile { title, content: Blob { digest, size } });
     }
     // Checked first: a model of many gigabytes should not fail at its last byte.
@@ -54,7 +62,47 @@ pub async fn look_up_file(
             expected: expected.to_string(),
             actual: received.blob.digest.to_string(),
         }),
-        _ => Ok(UrlFile { title, content: received.blob }),
+        _ => {
+            if let Some(key) = lookup {
+                store.remember_lookup(&key, &received.blob.digest, received.blob.size);
+            }
+            Ok(UrlFile { title, content: received.blob })
+        }
+    }
+}
+
+/// What a server says of a file before it sends it.
+struct UrlFileState {
+    /// The length, where the server gives it.
+    size: Option<u64>,
+    /// What changes whenever the content does: a strong `ETag`, or the time of the last change.
+    validator: Option<String>,
+}
+
+/// A time of the last change that is closer to the response than this may hide another change within
+/// the same second (RFC 9110, section 8.8.2.2).
+const SETTLED: Duration = Duration::from_secs(60);
+
+impl UrlFileState {
+    fn new(size: Option<u64>, answer: &HttpResponse) -> Self {
+        let etag = answer.header("etag").filter(|etag| !etag.starts_with("W/"));
+        let time = |name| httpdate::parse_http_date(answer.header(name)?).ok();
+        let changed = answer.header("last-modified").filter(|_| {
+            let age = time("last-modified").zip(time("date")).map(|(at, now)| now.duration_since(at));
+            age.is_some_and(|age| age.is_ok_and(|age| age >= SETTLED))
+        });
+        let validator = match (etag, changed) {
+            (Some(etag), _) => Some(format!("etag {etag}")),
+            (None, Some(changed)) => Some(format!("last-modified {changed}")),
+            (None, None) => None,
+        };
+        Self { size, validator }
+    }
+
+    /// The key of a lookup of the file in this state; `None` where it could change unnoticed.
+    fn lookup_key(&self, url: &str) -> Option<String> {
+        let (size, validator) = (self.size?, self.validator.as_ref()?);
+        Some(format!("url {}\n{validator}\nlength {size}", types::SecretUrl::new(url)))
     }
 }
 
@@ -123,10 +171,9 @@ fn file_name_from_url(url: &Url) -> Result<String> {
     })
 }
 
-/// The length of the file at the URL; `None` when the server does not give it. Some servers do not
-/// support HEAD, and presigned S3 URLs are valid for GET only: then the first byte is requested,
+/// What the server says of the file at the URL. Some servers do not support HEAD, and presigned S3 URLs are valid for GET only: then the first byte is requested,
 /// and the total is in `Content-Range: bytes 0-0/TOTAL` (RFC 9110, section 14.4).
-async fn find_length(client: &Client, url: &str) -> Result<Option<u64>> {
+async fn ask_state(client: &Client, url: &str) -> Result<UrlFileState> {
     let mut head = build_file_request(url)?;
     head.set_method(Method::HEAD);
     let answer = client.send(&head, RepeatPolicy::Safe).await.map_err(Error::from_net(url))?;
@@ -135,7 +182,7 @@ async fn find_length(client: &Client, url: &str) -> Result<Option<u64>> {
             what: types::redact_urls(url),
             hint: "check the address, for example in a browser".into(),
         }),
-        status if status.is_success() => Ok(answer.content_length()),
+        status if status.is_success() => Ok(UrlFileState::new(answer.content_length(), &answer)),
         // Also 401 and 403: a presigned URL refuses HEAD with them. If GET fails too, its error is
         // told.
         _ => {
@@ -145,11 +192,12 @@ async fn find_length(client: &Client, url: &str) -> Result<Option<u64>> {
                 client.send(&first, RepeatPolicy::Safe).await.map_err(Error::from_net(url))?;
             let answer = answer.require_success().await.map_err(Error::from_net(url))?;
             let total = answer.header("content-range").and_then(|range| range.rsplit_once('/'));
-            Ok(match total {
+            let size = match total {
                 Some((_, total)) => total.parse().ok(),
                 // A server without ranges answers with the whole file, whose length is the total.
                 None => answer.content_length(),
-            })
+            };
+            Ok(UrlFileState::new(size, &answer))
         }
     }
 }

@@ -113,6 +113,13 @@ impl Store {
         self.inner.sessions.open_session(&self.inner.folder, SESSION_LOCK, SessionUse::Read)
     }
 
+    /// As [`Store::open_read_session`]; the session lives as long as the store is open. For whoever reads
+    /// for long through a [`crate::Source`].
+    pub fn keep_read_session(&self) -> Result<()> {
+        let (sessions, folder) = (&self.inner.sessions, &self.inner.folder);
+        sessions.keep_session(folder, SESSION_LOCK, SessionUse::Read).map(drop)
+    }
+
     /// Whether the store has the blob with the descriptor's length. Only reads the file's metadata: the
     /// content was verified when it was written.
     pub fn contains(&self, blob: &Descriptor) -> Result<bool> {
@@ -169,7 +176,7 @@ impl Store {
 
     /// Opens the session of a write, which then lives as long as the store is open.
     pub(crate) fn keep_session(&self) -> Result<StoreSession> {
-        self.inner.sessions.keep_session(&self.inner.folder, SESSION_LOCK)
+        self.inner.sessions.keep_session(&self.inner.folder, SESSION_LOCK, SessionUse::Write)
     }
 
     pub(crate) fn folder(&self) -> &ConfinedFolder {

@@ -125,6 +125,9 @@ impl Store {
                 }
             }
         }
+        if mode == GarbageMode::Remove {
+            self.remove_old_lookups();
+        }
         Ok(collected)
     }
 

@@ -19,6 +19,7 @@ pub mod hash;
 mod index_cache;
 pub mod layout;
 mod lock;
+mod lookups;
 mod names;
 mod pending;
 pub mod progress;

@@ -41,8 +41,9 @@ pub(crate) struct SharedSession(Mutex<SessionState>);
 #[derive(Debug, Default)]
 struct SessionState {
     current: Weak<File>,
-    /// Held from the first write until the store is closed: what was written is not garbage before
-    /// this process had the chance to name it, whichever calls it makes in between.
+    /// Held from the first write, or the begin of a long read, until the store is closed: what was
+    /// written is not garbage before this process had the chance to name it, and what is read does not
+    /// go away, whichever calls it makes in between.
     kept: Option<StoreSession>,
 }
 
@@ -61,12 +62,20 @@ impl SharedSession {
     }
 
     /// As [`Self::open_session`]; the session also lives as long as the store is open.
-    pub(crate) fn keep_session(&self, folder: &ConfinedFolder, file: &str) -> Result<StoreSession> {
+    pub(crate) fn keep_session(
+        &self,
+        folder: &ConfinedFolder,
+        file: &str,
+        session_use: SessionUse,
+    ) -> Result<StoreSession> {
         let mut state = self.state();
-        if let Some(kept) = &state.kept {
+        // One that a read could not lock, since nobody had written yet, does not do for a write.
+        let is_enough =
+            |kept: &&StoreSession| kept._lock.is_some() || session_use == SessionUse::Read;
+        if let Some(kept) = state.kept.as_ref().filter(is_enough) {
             return Ok(kept.clone());
         }
-        let session = open_shared(&mut state, folder, file, SessionUse::Write)?;
+        let session = open_shared(&mut state, folder, file, session_use)?;
         state.kept = Some(session.clone());
         Ok(session)
     }

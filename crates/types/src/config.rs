@@ -25,7 +25,8 @@ pub struct UserConfig {
     pub timeout: Option<GoDuration>,
     /// The most bytes per second of all transfers with registries and other servers together.
     pub bandwidth: Option<ByteSize>,
-    /// Registry hosts that are reached by http without TLS. Loopback hosts always are.
+    /// Hosts, with the port where it is not 80: registries among them are reached by http without TLS,
+    /// and they get credentials without TLS. Loopback hosts always do.
     pub plain_http: Vec<String>,
     /// Hosts, with the port where it is not 443, of which the TLS certificate is not verified: whoever is
     /// in between can read and change everything. `*` means all. Each connection prints a warning.

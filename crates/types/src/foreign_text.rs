@@ -1,11 +1,14 @@
 //! Makes text that others wrote (servers, charts, files, names in archives) safe to print on a terminal
-//! or in a log: characters that a terminal obeys are shown as escapes, and long texts are shortened.
+//! or in a log: characters that a terminal obeys are shown as escapes, addresses lose their passwords
+//! and tokens, and long texts are shortened.
 //!
 //! Every sink of text for people calls this (`cli` for the terminal, its log and its tables), so that
 //! those who make a message need not think of it. Pages have their own escaping (crate `html`).
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+
+use crate::redact_urls;
 
 /// The longest line of a message, in characters: an error of helm with a template's path fits well.
 const LONGEST_LINE: usize = 2_000;
@@ -15,10 +18,13 @@ const MOST_LINES: usize = 200;
 const LAST_LINES: usize = 20;
 /// The longest excerpt of a document or a response that an error quotes, in characters.
 const LONGEST_EXCERPT: usize = 120;
+/// How much of a text is cleaned for an excerpt, in characters: an address that is cut before its `@`
+/// would keep its password.
+const EXCERPT_SOURCE: usize = 4096;
 
 /// The text with everything that could control a terminal or mislead its reader shown as an escape
 /// (`\u{1b}`): control characters, bidirectional overrides, invisible characters. Line breaks and tabs
-/// stay.
+/// stay. Addresses in it are without their secrets ([`redact_urls`]).
 ///
 /// # Examples
 ///
@@ -26,8 +32,17 @@ const LONGEST_EXCERPT: usize = 120;
 /// use gantry_types::foreign_text::clean_text;
 ///
 /// assert_eq!(clean_text("nginx\u{1b}[2J:1"), "nginx\\u{1b}[2J:1");
+/// assert_eq!(clean_text("GET https://me:pw@host/a"), "GET https://host/a");
 /// ```
 pub fn clean_text(text: &str) -> Cow<'_, str> {
+    match text.contains("://") {
+        true => Cow::Owned(escape_text(&redact_urls(text)).into_owned()),
+        false => escape_text(text),
+    }
+}
+
+/// As [`clean_text`], with addresses as they are: for a document that is itself the result.
+pub fn escape_text(text: &str) -> Cow<'_, str> {
     let is_kept = |character: char| matches!(character, '\n' | '\t') || !is_unsafe(character);
     if text.chars().all(is_kept) {
         return Cow::Borrowed(text);
@@ -82,7 +97,7 @@ pub fn clean_message(text: &str) -> String {
 /// A short excerpt of a document for an error, cleaned, on one line.
 pub fn clean_excerpt(text: &str) -> String {
     // Only the beginning is looked at: the text may be a whole file.
-    let beginning: String = text.chars().take(LONGEST_EXCERPT + 1).collect();
+    let beginning: String = text.chars().take(EXCERPT_SOURCE).collect();
     let cleaned = clean_line(&beginning);
     if beginning.len() < text.len() || cleaned.chars().count() > LONGEST_EXCERPT {
         let kept: String = cleaned.chars().take(LONGEST_EXCERPT).collect();
@@ -166,6 +181,18 @@ mod tests {
             assert_eq!(clean_text(text), expected);
         }
         assert_eq!(clean_line("a\r\nb\tc"), "a b c");
+    }
+
+    #[test]
+    fn addresses_lose_their_secrets_also_where_they_are_cut() {
+        let url = "https://me:geheim@host/a?token=geheim";
+        for cleaned in [clean_text(url).into_owned(), clean_line(url).into_owned(), clean_message(url)]
+        {
+            assert_eq!(cleaned, "https://host/a");
+        }
+        let late = format!("{}https://{}:geheim@host/a", " ".repeat(100), "u".repeat(50));
+        assert!(!clean_excerpt(&late).contains("uu"), "{}", clean_excerpt(&late));
+        assert_eq!(escape_text(url), url);
     }
 
     #[test]

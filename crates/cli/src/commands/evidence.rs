@@ -172,7 +172,11 @@ fn write_evidence(context: &CommandContext, args: &EvidenceArgs) -> Result<()> {
         .flat_map(|(kind, paths)| paths.iter().map(|path| EvidenceDocument::read(*kind, path)));
     let documents = documents.collect::<Result<Vec<_>, _>>()?;
     let source: Option<std::sync::Arc<dyn store::Source>> = match args.from.as_slice() {
-        [] => context.open_existing_store()?.map(|store| std::sync::Arc::new(store) as _),
+        [] => {
+            let store = context.open_existing_store()?;
+            store.iter().try_for_each(store::Store::keep_read_session)?;
+            store.map(|store| std::sync::Arc::new(store) as _)
+        }
         from => Some(environment::open_source(from)?),
     };
     let evidence = gather_evidence(EvidenceInput {

@@ -1,11 +1,12 @@
 //! `gantry plan`: compares the lock with the store, before `gantry fetch` and `gantry pack`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use serde::Serialize;
 use store::Source;
-use types::lock::Lock;
-use types::{ByteSize, Digest};
+use types::lock::{Lock, LockedBlob};
+use types::{ByteSize, Digest, Reference, Root};
 
 use crate::context::CommandContext;
 use crate::environment;
@@ -98,46 +99,10 @@ fn preview_fetch(
     store: Option<&store::Store>,
     volume: Option<ByteSize>,
 ) -> Result<FetchPreview> {
-    let content = lock.blobs();
-    let mut owners: HashMap<Digest, HashSet<String>> = HashMap::new();
-    let mut sizes: HashMap<Digest, u64> = HashMap::new();
-    let mut by_owner: HashMap<String, HashSet<Digest>> = HashMap::new();
-    for content in &content {
-        let owner = content.owner.to_string();
-        owners.entry(content.blob.digest).or_default().insert(owner.clone());
-        by_owner.entry(owner).or_default().insert(content.blob.digest);
-        sizes.insert(content.blob.digest, content.blob.size);
-    }
-    let mut missing = HashSet::new();
-    for (digest, size) in &sizes {
-        let there = match store {
-            // The size is checked too: after a power cut a blob may be there and too short.
-            Some(store) => store.blob_size(digest)? == Some(*size),
-            None => false,
-        };
-        if !there {
-            missing.insert(*digest);
-        }
-    }
-    let sum =
-        |digests: &mut dyn Iterator<Item = &Digest>| digests.map(|digest| sizes[digest]).sum();
-    let things = lock
-        .roots()
-        .iter()
-        .map(|root| {
-            let name = root.name.to_string();
-            let own = by_owner.get(&name).cloned().unwrap_or_default();
-            FetchPreviewEntry {
-                kind: root.kind.as_str(),
-                bytes: sum(&mut own.iter()),
-                missing_bytes: sum(&mut own.iter().filter(|digest| missing.contains(*digest))),
-                own_bytes: sum(&mut own.iter().filter(|digest| owners[*digest].len() == 1)),
-                name,
-            }
-        })
-        .collect();
-    let bytes: u64 = sizes.values().sum();
-    let missing_bytes = sum(&mut missing.iter());
+    let uses = BlobUses::count_uses(lock, store)?;
+    let things = lock.roots().iter().map(|root| uses.preview_root(root)).collect();
+    let bytes = uses.sum_sizes(|_| true);
+    let missing_bytes = uses.sum_sizes(|blob| blob.is_missing);
     // The exact layout can be computed only with all blobs in the store. Until then the sizes in the
     // lock give an estimate.
     let (media_bytes, volumes) = match (missing_bytes, store) {
@@ -146,21 +111,91 @@ fn preview_fetch(
             (packed.size(), volume.map(|_| packed.files().len() as u64))
         }
         _ => {
-            let media: u64 =
-                sizes.values().map(|size| size.next_multiple_of(BLOCK) + PER_BLOB).sum();
+            let media: u64 = uses
+                .blobs
+                .iter()
+                .map(|blob| blob.size.next_multiple_of(BLOCK) + PER_BLOB)
+                .sum();
             (media, volume.map(|volume| media.div_ceil(volume.0.max(1))))
         }
     };
     Ok(FetchPreview {
         name: lock.name.clone(),
         things,
-        blobs: sizes.len(),
+        blobs: uses.blobs.len(),
         bytes,
         present_bytes: bytes - missing_bytes,
         missing_bytes,
         media_bytes,
         volumes,
     })
+}
+
+/// Which blob is used by which root. By numbers: a lock may have 10,000 roots and some 150,000 blobs.
+struct BlobUses<'a> {
+    /// Each blob once.
+    blobs: Vec<BlobUse>,
+    /// The numbers of each root's blobs, in any order, each once.
+    by_root: HashMap<&'a Reference, Vec<usize>>,
+}
+
+struct BlobUse {
+    size: u64,
+    is_missing: bool,
+    /// Whether several roots use it.
+    is_shared: bool,
+}
+
+impl<'a> BlobUses<'a> {
+    fn count_uses(lock: &'a Lock, store: Option<&store::Store>) -> Result<Self> {
+        let mut numbers: HashMap<Digest, usize> = HashMap::new();
+        let mut uses = Self { blobs: Vec::new(), by_root: HashMap::new() };
+        for LockedBlob { blob, owner, .. } in lock.blobs() {
+            let number = match numbers.entry(blob.digest) {
+                Entry::Occupied(known) => *known.get(),
+                Entry::Vacant(new) => {
+                    let is_missing = match store {
+                        // The size is checked too: after a power cut a blob may be there and too short.
+                        Some(store) => store.blob_size(&blob.digest)? != Some(blob.size),
+                        None => true,
+                    };
+                    let size = blob.size;
+                    uses.blobs.push(BlobUse { size, is_missing, is_shared: false });
+                    *new.insert(uses.blobs.len() - 1)
+                }
+            };
+            uses.by_root.entry(owner).or_default().push(number);
+        }
+        let mut is_used = vec![false; uses.blobs.len()];
+        for own in uses.by_root.values_mut() {
+            own.sort_unstable();
+            own.dedup();
+            own.shrink_to_fit();
+            for number in own.iter().copied() {
+                uses.blobs[number].is_shared = std::mem::replace(&mut is_used[number], true);
+            }
+        }
+        Ok(uses)
+    }
+
+    fn preview_root(&self, root: &Root) -> FetchPreviewEntry {
+        let own = self.by_root.get(&root.name).map(Vec::as_slice).unwrap_or_default();
+        let sum = |is_counted: fn(&BlobUse) -> bool| {
+            let blobs = own.iter().map(|number| &self.blobs[*number]);
+            blobs.filter(|blob| is_counted(blob)).map(|blob| blob.size).sum()
+        };
+        FetchPreviewEntry {
+            kind: root.kind.as_str(),
+            name: root.name.to_string(),
+            bytes: sum(|_| true),
+            missing_bytes: sum(|blob| blob.is_missing),
+            own_bytes: sum(|blob| !blob.is_shared),
+        }
+    }
+
+    fn sum_sizes(&self, is_counted: fn(&BlobUse) -> bool) -> u64 {
+        self.blobs.iter().filter(|blob| is_counted(blob)).map(|blob| blob.size).sum()
+    }
 }
 
 /// The layout of the bundle that `gantry pack` would write.

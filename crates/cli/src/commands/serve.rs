@@ -79,7 +79,7 @@ pub(crate) fn run(context: &CommandContext, args: &ServeArgs) -> Result<()> {
         };
         Arc::new(store)
     } else {
-        environment::open_source(&args.sources)?
+        environment::open_served_source(&args.sources)?
     };
     let depot = Arc::new(Depot::open(source)?);
     for left_out in &depot.summarize().left_out {

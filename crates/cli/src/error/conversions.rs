@@ -45,6 +45,7 @@ impl From<net::Error> for CommandError {
             | E::Url { .. }
             | E::Tls { .. }
             | E::Untrusted { .. }
+            | E::PlainHttp { .. }
             | E::Setup { .. } => ErrorKind::Usage,
             _ => ErrorKind::Failed,
         };

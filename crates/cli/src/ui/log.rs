@@ -141,13 +141,20 @@ where
 #[derive(Default)]
 struct JsonFields(Map<String, Value>);
 
+impl JsonFields {
+    /// Adds a text; an address in it may hold a password or a signature.
+    fn insert_text(&mut self, field: &Field, text: &str) {
+        self.0.insert(field.name().to_owned(), types::redact_urls(text).into());
+    }
+}
+
 impl Visit for JsonFields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.0.insert(field.name().to_owned(), format!("{value:?}").into());
+        self.insert_text(field, &format!("{value:?}"));
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.0.insert(field.name().to_owned(), value.into());
+        self.insert_text(field, value);
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use crate::story::{INPUT, SMALL, user};
 use testkit::faults::{FaultRepeats, WireFault};
-use testkit::{FaultProxy, Gantry, TestEnvironment, wait_until};
+use testkit::{FaultProxy, Gantry, TestEnvironment, TestRegistry, wait_until};
 
 /// How many fetches have garbage collected beside them all the time.
 const FETCHES: usize = 5;
@@ -36,6 +36,35 @@ fn garbage_that_is_collected_without_a_pause_beside_fetches_takes_nothing_away()
         let again = gantry.run(["fetch", "--output", "json"]).assert_success().parse_json();
         assert_eq!(again["fetchedBlobCount"], 0, "{again}");
     }
+}
+
+#[test]
+fn what_a_load_reads_stays_until_it_has_ended() {
+    let world = TestEnvironment::fast();
+    let gantry = user(&world, INPUT);
+    gantry.run(["lock"]).assert_success();
+    gantry.run(["fetch"]).assert_success();
+    let all = blobs(&gantry);
+    let site = TestRegistry::start();
+    let source = gantry.store().display().to_string();
+    // It would take half an hour.
+    let arguments = ["load", &source, "--to", site.host(), "--bandwidth", "64KiB"];
+    let mut load = gantry.start(arguments);
+    wait_until("the load has begun", || site.storage_bytes() > 0);
+    for name in ["docker.io/library/nginx:1.22", "docker.io/library/redis:7.0"] {
+        gantry.run(["store", "rm", name]).assert_success();
+    }
+
+    let collect = gantry.start(["store", "gc", "--older-than", "0s"]);
+    wait_until("the garbage collection waits", || {
+        collect.printed_text().contains("waiting for other gantry processes")
+    });
+
+    assert!(load.is_running() && blobs(&gantry) == all);
+    load.kill();
+    assert_eq!(collect.wait(), Some(0));
+    let kept = blobs(&gantry);
+    assert!(kept.len() < all.len() && !kept.is_empty(), "{} of {}", kept.len(), all.len());
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::net::TcpListener;
 use std::path::Path;
 
 use crate::story;
-use testkit::{TestEnvironment, TestRegistry};
+use testkit::{TestEnvironment, TestHub, TestRegistry};
 
 /// A web server that has one file for those who know the password and the token.
 fn serve_private_file(content: &'static [u8]) -> String {
@@ -114,4 +114,52 @@ fn a_certificate_is_not_verified_when_that_is_asked_for_and_each_run_says_so() {
         skipped.contains("is not verified") && !skipped.contains("is not trusted"),
         "{skipped}"
     );
+}
+
+#[test]
+fn a_token_is_sent_without_tls_only_where_the_configuration_says_so() {
+    let home = tempfile::tempdir().unwrap();
+    let model = home.path().join("model");
+    fs::create_dir(&model).unwrap();
+    fs::write(model.join("config.json"), "{}").unwrap();
+    let hub = TestHub::builder().add_repository("org/m", &model).private().token("geheim").start();
+    // This machine by a name that does not say so.
+    let stranger = hub.host().replace("127.0.0.1", "0.0.0.0");
+    let gantry = story::alone(home.path())
+        .env("HF_ENDPOINT", format!("http://{stranger}"))
+        .env("HF_TOKEN", "geheim");
+    gantry.write_file("gantry.yaml", "version: 1\nname: s\nmodels: [{hf: org/m}]\n");
+
+    let refused = gantry.run(["lock"]).assert_exit_code(2);
+    assert!(refused.stderr.contains(&format!("{stranger} is reached by http")), "{refused:?}");
+    assert!(refused.stderr.contains("plainHttp") && !refused.stderr.contains("geheim"));
+    assert!(!hub.read_log().contains("org/m"), "{}", hub.read_log());
+
+    fs::write(home.path().join("config.yaml"), format!("plainHttp: ['{stranger}']\n")).unwrap();
+    gantry.run(["lock"]).assert_success();
+    let mirror = format!("mirrors: {{hf: 'http://{stranger}'}}\n");
+    fs::write(home.path().join("config.yaml"), mirror).unwrap();
+    gantry.run(["lock", "--upgrade"]).assert_success();
+}
+
+#[test]
+fn results_have_no_secrets_of_the_addresses_in_charts() {
+    let home = tempfile::tempdir().unwrap();
+    let gantry = story::alone(home.path());
+    gantry.write_file("web/Chart.yaml", "apiVersion: v2\nname: web\nversion: 1.0.0\n");
+    gantry.write_file("web/values.yaml", "image: docker.io/library/nginx:1.25\n");
+    gantry.write_file(
+        "web/templates/pod.yaml",
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec:\n  containers:\n  - name: web\n    \
+         image: {{ .Values.image }}\n    env:\n    - {name: SENTRY_DSN, value: 'https://geheim-1:geheim-2@sentry.example.com/1?token=geheim-3'}\n",
+    );
+    let mut told = 0;
+    for format in ["table", "json"] {
+        let arguments = ["relocate", "./web", "--to", "site.example:5000", "--overlay", "overlay.yaml"];
+        let output = gantry.run(arguments.into_iter().chain(["--force", "--output", format]));
+        told += usize::from(output.stdout.contains("sentry.example.com"));
+        let printed = format!("{output:?}");
+        assert!(!printed.contains("geheim"), "{printed}");
+    }
+    assert!(told > 0, "a result names the address");
 }

@@ -323,7 +323,7 @@ async fn run_server_check(subject: &CheckSubject, question: &ServerCheck) -> Che
             }
         }
     };
-    let client = match inference::build_client(&subject.ca, probe.timeout) {
+    let client = match inference::build_client(&subject.ca, &probe) {
         Ok(client) => client,
         Err(error) => {
             let next = "correct the files with CA certificates";

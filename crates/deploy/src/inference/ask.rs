@@ -314,6 +314,7 @@ pub(super) fn from_net_error(error: &net::Error) -> InferenceFailure {
         net::Error::Untrusted { .. } => {
             "name the file with its CA certificate in registry.ca of site.yaml or in SSL_CERT_FILE"
         }
+        net::Error::PlainHttp { .. } => "give the check an https:// address, or no secret header",
         _ => {
             "is it listening on this port, on all addresses (0.0.0.0 or ::), and does it speak HTTP there?"
         }

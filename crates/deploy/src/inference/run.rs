@@ -59,14 +59,17 @@ pub async fn run_probe(
     })
 }
 
-/// Builds a client for such requests. A model may compute for a long time before its first byte, so
-/// the idle timeout is as long as the `longest` deadline.
+/// Builds a client for the requests of a probe. A model may compute for a long time before its first
+/// byte, so the idle timeout is as long as the probe's deadline.
 ///
 /// # Errors
 /// A certificate file that cannot be read or used.
-pub fn build_client(ca: &[PathBuf], longest: Duration) -> net::Result<net::Client> {
+pub fn build_client(ca: &[PathBuf], probe: &InferenceProbe) -> net::Result<net::Client> {
+    let longest = probe.timeout;
     net::Client::builder()
         .ca_files(ca.iter().cloned())
+        // Address and headers of a check stand in one place: whoever wrote http:// wants them sent there.
+        .plain_http_address(&probe.base)
         .idle_timeout(longest)
         .answer_timeout(longest)
         .build()

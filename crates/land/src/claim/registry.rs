@@ -46,6 +46,8 @@ impl RegistryBlobSource {
         let words = |error: &dyn std::fmt::Display| error.to_string();
         let mut builder =
             Client::builder().retry(RetryPolicy { attempts: TRIES, ..RetryPolicy::default() });
+        // The site says whether its registry has TLS, and this is its address.
+        builder = builder.plain_http_address(&from.url);
         if let Some(pem) = &from.ca {
             let path = scratch.join("registry-ca.pem");
             std::fs::write(&path, pem).map_err(|error| words(&error))?;

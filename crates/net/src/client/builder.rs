@@ -15,6 +15,7 @@ use crate::client_tls::{
     ClientTlsSettings, UncheckedHosts, list_certificate_folders, read_certificates,
 };
 use crate::mirrors::find_mirror_credential;
+use crate::plain_http::PlainHttpServers;
 use crate::token_cache::TokenCache;
 use crate::transports::Transports;
 use crate::{BandwidthLimit, Credential, Credentials, Result, RetryPolicy};
@@ -47,6 +48,7 @@ pub struct ClientBuilder {
     /// By server: those that addresses of mirrors have.
     mirror_credentials: Vec<(String, Credential)>,
     bandwidth: Option<BandwidthLimit>,
+    plain_http: PlainHttpServers,
 }
 
 impl Default for ClientBuilder {
@@ -63,6 +65,7 @@ impl Default for ClientBuilder {
             certificate_folders: list_certificate_folders(),
             mirror_credentials: Vec::new(),
             bandwidth: None,
+            plain_http: PlainHttpServers::default(),
         }
     }
 }
@@ -86,6 +89,10 @@ impl ClientBuilder {
         }
         for address in config.mirrors.values() {
             self.mirror_credentials.extend(find_mirror_credential(address));
+            self = self.plain_http_address(address);
+        }
+        for host in &config.plain_http {
+            self = self.plain_http_host(host);
         }
         if let Some(attempts) = config.retries {
             self.retry.attempts = attempts;
@@ -109,6 +116,9 @@ impl ClientBuilder {
         self = self.ca_files(registry.ca.clone());
         if registry.insecure_skip_tls_verify {
             self = self.unchecked_hosts(UncheckedHosts::Some(vec![host.to_owned()]));
+        }
+        if registry.plain_http {
+            self = self.plain_http_host(host);
         }
         match &registry.client_certificate {
             Some(files) => self.client_certificate(host, files.clone()),
@@ -172,6 +182,22 @@ impl ClientBuilder {
         self
     }
 
+    /// A server that may get credentials without TLS, as `plainHttp` names it: a host, with its port where
+    /// it is not 80. Any other server but this machine gets none.
+    #[must_use]
+    pub fn plain_http_host(mut self, host: &str) -> Self {
+        self.plain_http.add_host(host);
+        self
+    }
+
+    /// As [`Self::plain_http_host`], for the server of an address that the user wrote for what is sent
+    /// there. Nothing is added unless it begins with `http://`.
+    #[must_use]
+    pub fn plain_http_address(mut self, address: &str) -> Self {
+        self.plain_http.add_address(address);
+        self
+    }
+
     /// The folders with certificates of single servers, in docker's or containerd's form, instead of the
     /// system's and the user's.
     #[must_use]
@@ -210,6 +236,7 @@ impl ClientBuilder {
                 answer_timeout: self.answer_timeout,
                 secret_urls: Mutex::default(),
                 bandwidth: self.bandwidth,
+                plain_http: self.plain_http,
             }),
         })
     }

@@ -118,6 +118,54 @@ async fn a_credential_does_not_follow_a_redirect_to_another_host() {
 }
 
 #[tokio::test]
+async fn a_secret_header_of_any_name_stays_with_its_server() {
+    let other = Scripted::start(|_, _| answer("200 OK", "", "fine"));
+    let port = other.host.rsplit_once(':').unwrap().1.to_owned();
+    let first = Scripted::start(move |_, _| {
+        answer("302 There", &format!("location: http://localhost:{port}/\r\n"), "")
+    });
+    let mut secret = HeaderValue::from_static("geheim");
+    secret.set_sensitive(true);
+    let request = HttpRequest::get(&first.url("/")).unwrap();
+    let request = request.header(http::HeaderName::from_static("x-api-key"), secret);
+
+    client().send(&request, RepeatPolicy::Safe).await.unwrap();
+
+    assert!(first.requests()[0].contains("geheim"));
+    assert!(!other.requests()[0].contains("geheim"));
+}
+
+#[tokio::test]
+async fn a_secret_is_sent_without_tls_only_where_that_is_allowed() {
+    let server = Scripted::start(|_, _| answer("200 OK", "", "fine"));
+    // Another name of this machine, which counts as a stranger's: only 127.0.0.0/8, ::1 and localhost
+    // are known to be here.
+    let host = server.host.replace("127.0.0.1", "0.0.0.0");
+    let mut secret = HeaderValue::from_static("Bearer geheim");
+    secret.set_sensitive(true);
+    let public = HttpRequest::get(&format!("http://{host}/")).unwrap();
+    let with_token = public.clone().header(header::AUTHORIZATION, secret);
+    let with_password = HttpRequest::get(&format!("http://me:geheim@{host}/")).unwrap();
+
+    client().send(&public, RepeatPolicy::Safe).await.unwrap();
+    for request in [&with_token, &with_password] {
+        let error = client().send(request, RepeatPolicy::Safe).await.unwrap_err();
+        assert!(matches!(&error, Error::PlainHttp { server } if *server == host), "{error}");
+        assert!(!error.to_string().contains("geheim"), "{error}");
+    }
+    assert_eq!(server.requests().len(), 1);
+    let by_host = hasty().plain_http_host(&host).build().unwrap();
+    let by_address = hasty().plain_http_address(&format!("http://{host}/hub")).build().unwrap();
+    for allowed in [by_host, by_address] {
+        for request in [&with_token, &with_password] {
+            allowed.send(request, RepeatPolicy::Safe).await.unwrap();
+        }
+    }
+    let sent = server.requests();
+    assert_eq!(sent.iter().filter(|one| one.contains("authorization: ")).count(), 4, "{sent:?}");
+}
+
+#[tokio::test]
 async fn a_redirect_in_a_circle_ends_at_once() {
     let server = Scripted::start(|_, _| answer("302 There", "location: /\r\n", ""));
 

@@ -205,6 +205,30 @@ fn credentials_come_from_docker_s_files_and_helpers() {
     assert!(get().contains("config.json"), "{}", get());
 }
 
+#[tokio::test]
+async fn a_password_is_not_sent_without_tls_to_a_token_server_that_nobody_named() {
+    let tokens = Scripted::start(|_, _| answer("200 OK", "", r#"{"token":"good"}"#));
+    let stranger = tokens.host.replace("127.0.0.1", "0.0.0.0");
+    let realm = format!("www-authenticate: Bearer realm=\"http://{stranger}/token\"\r\n");
+    let registry = Scripted::start(move |_, request| match request {
+        known if known.contains("authorization: bearer good") => answer("200 OK", "", "content"),
+        _ => answer("401 Who", &realm, ""),
+    });
+    let credentials = [password("me", "secret"), Credential::IdentityToken("long-lived".into())];
+    for credential in credentials.clone() {
+        let error = get(&client(&registry.host, Some(credential)), &registry).await.unwrap_err();
+        assert!(matches!(&error, Error::PlainHttp { server } if *server == stranger), "{error}");
+    }
+    assert_eq!(tokens.requests(), [""; 0]);
+    // Without a credential there is nothing to lose, and where the user names the server it is asked.
+    assert_eq!(get(&client("none", None), &registry).await.unwrap(), 200);
+    for credential in credentials {
+        let credentials = Credentials::with_credential(&registry.host, credential);
+        let named = hasty().credentials(credentials).plain_http_host(&stranger).build().unwrap();
+        assert_eq!(get(&named, &registry).await.unwrap(), 200);
+    }
+}
+
 /// A server that redirects every request to another one.
 fn redirecting(target: String) -> Scripted {
     Scripted::start(move |_, request| {

@@ -7,6 +7,7 @@ use std::path::Path;
 use types::Digest;
 
 use super::ChartMetadata;
+use crate::linked_folder::LinkedFolder;
 use crate::tarball::{self, TarMemberKind, WalkControl};
 use crate::{Error, Result, compression};
 
@@ -36,14 +37,15 @@ impl ChartArchive {
         Ok(Self { bytes, metadata, provenance: None })
     }
 
-    /// Reads a local `.tgz`, and the `.prov` next to it.
+    /// Reads a local `.tgz`, and the `.prov` next to it. The archive may be a link: whoever names it means
+    /// what it leads to. Nobody names the other file, so as a link it must not lead out of the folder.
     pub fn read(path: &Path) -> Result<Self> {
         let what = path.display().to_string();
         let mut archive = Self::new(&what, read_file(path, MAX_ARCHIVE)?)?;
-        let mut beside = path.as_os_str().to_owned();
-        beside.push(".prov");
-        if Path::new(&beside).is_file() {
-            archive.provenance = Some(read_file(Path::new(&beside), MAX_FILE)?);
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = LinkedFolder::open(folder.unwrap_or(Path::new(".")).to_owned())?;
+        if let Some(name) = path.file_name().and_then(|name| name.to_str()) {
+            archive.provenance = folder.read_document(&format!("{name}.prov"), MAX_FILE)?;
         }
         Ok(archive)
     }

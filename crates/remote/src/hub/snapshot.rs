@@ -23,7 +23,7 @@ const SMALL_FILES: usize = 4;
 impl HubClient {
     /// Looks up a revision as a lock describes it. The Hub gives the sha256 of LFS files only;
     /// other files, which are small, are downloaded into the store to compute it, unless `known`
-    /// has it from an earlier lock. Writes the snapshot's manifest to the store as well.
+    /// has it from an earlier lock, or an earlier lookup has left the file in the store. Writes the snapshot's manifest to the store as well.
     pub async fn take_snapshot(
         &self,
         id: &ModelId,
@@ -69,6 +69,13 @@ impl HubClient {
         store: &Store,
         progress: &Arc<dyn Progress>,
     ) -> Result<LockedModelFile> {
+        // A git id covers the content, whichever model and revision it is found in.
+        let lookup = format!("git {}", file.git);
+        if let Some((digest, size)) = store.find_lookup(&lookup)
+            && size == file.size
+        {
+            return Ok(to_model_file(file, digest, false));
+        }
         progress.expect_bytes(file.size);
         let what = format!("{} of {id}", file.path);
         let request = self.file_request(id, commit, &file.path)?;
@@ -77,6 +84,7 @@ impl HubClient {
         let received = received.map_err(|error| refusal::explain_file_refusal(id, error))?;
         match received.git {
             Some(actual) if actual == file.git => {
+                store.remember_lookup(&lookup, &received.blob.digest, received.blob.size);
                 Ok(to_model_file(file, received.blob.digest, false))
             }
             actual => Err(Error::DigestMismatch {

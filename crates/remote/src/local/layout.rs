@@ -1,9 +1,8 @@
 //! Reads OCI image layouts (image-spec, image-layout.md): `index.json` and blobs, as a folder or in
 //! a tar. `docker save` of docker 25 and later writes this format too.
 
-use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use store::Store;
@@ -15,9 +14,12 @@ use types::{Descriptor, Digest, Index, Manifest, Reference, Root, annotation, lo
 use super::archive::ImageArchive;
 use super::imported_image::{self, ImageSelection, ImportedImage, MAX_CONFIG, is_named};
 use super::layout_images::{self, LayoutImages};
+use crate::linked_folder::LinkedFolder;
 use crate::lock_manifest::to_lock_manifest;
 use crate::{Error, Result};
 
+/// The document that lists a layout's images.
+const INDEX: &str = "index.json";
 /// Limit for `index.json`: ten thousand images need about 5 MB.
 const MAX_INDEX: u64 = 64 << 20;
 /// Limit for indexes in indexes: one inside another is common, deeper ones are not known.
@@ -34,7 +36,8 @@ pub(super) struct ImageLayout {
 
 /// Where a layout's files are.
 enum LayoutBlobs {
-    Folder(PathBuf),
+    /// Others may write to it: a link must not lead out of it.
+    Folder(LinkedFolder),
     Archive(ImageArchive),
 }
 
@@ -42,7 +45,8 @@ impl ImageLayout {
     /// Opens a layout in a folder.
     pub(super) fn open_folder(path: &Path) -> Result<Self> {
         let name = path.display().to_string();
-        if !path.join("index.json").is_file() {
+        let folder = LinkedFolder::open(path.to_owned())?;
+        if !folder.read_metadata(INDEX)?.is_some_and(|metadata| metadata.is_file()) {
             return Err(Error::Local {
                 path: path.to_owned(),
                 reason: "it has no index.json; an OCI layout is a folder with index.json, \
@@ -50,7 +54,7 @@ impl ImageLayout {
                     .into(),
             });
         }
-        Ok(Self { name, blobs: LayoutBlobs::Folder(path.to_owned()) })
+        Ok(Self { name, blobs: LayoutBlobs::Folder(folder) })
     }
 
     /// A layout in an open archive.
@@ -62,8 +66,8 @@ impl ImageLayout {
     pub(super) fn as_archive(&self) -> Result<&ImageArchive> {
         match &self.blobs {
             LayoutBlobs::Archive(archive) => Ok(archive),
-            LayoutBlobs::Folder(path) => {
-                Err(Error::Local { path: path.clone(), reason: "it is a folder".into() })
+            LayoutBlobs::Folder(folder) => {
+                Err(Error::Local { path: folder.display_path(""), reason: "it is a folder".into() })
             }
         }
     }
@@ -141,19 +145,19 @@ impl ImageLayout {
     fn read_index(&self) -> Result<Arc<LayoutImages>> {
         match &self.blobs {
             LayoutBlobs::Folder(folder) => {
-                let path = folder.join("index.json");
-                let what = path.display().to_string();
-                let unreadable = |cause| Error::Read { what: what.clone(), cause };
-                let metadata = std::fs::metadata(&path).map_err(unreadable)?;
+                let path = folder.display_path(INDEX);
+                let missing = || folder.read_error(INDEX)(std::io::ErrorKind::NotFound.into());
+                let metadata = folder.read_metadata(INDEX)?.ok_or_else(missing)?;
                 if let Some(images) = layout_images::find_parsed(&path, &metadata) {
                     return Ok(images);
                 }
-                let images = self.parse_index(&read_file(&path, MAX_INDEX)?)?;
+                let bytes = folder.read_document(INDEX, MAX_INDEX)?.ok_or_else(missing)?;
+                let images = self.parse_index(&bytes)?;
                 layout_images::keep_parsed(&path, &metadata, &images);
                 Ok(images)
             }
             LayoutBlobs::Archive(archive) => self
-                .parse_index(&archive.read_document("index.json", MAX_INDEX)?.unwrap_or_default()),
+                .parse_index(&archive.read_document(INDEX, MAX_INDEX)?.unwrap_or_default()),
         }
     }
 
@@ -203,16 +207,9 @@ impl ImageLayout {
                 (content.len(), boxed)
             })),
             LayoutBlobs::Folder(folder) => {
-                let path = folder.join(path);
-                let unreadable = |cause| Error::Read { what: path.display().to_string(), cause };
-                match File::open(&path) {
-                    Ok(file) => {
-                        let size = file.metadata().map_err(unreadable)?.len();
-                        Ok(Some((size, Box::new(file))))
-                    }
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-                    Err(cause) => Err(unreadable(cause)),
-                }
+                let Some(file) = folder.open_file(&path)? else { return Ok(None) };
+                let size = file.metadata().map_err(folder.read_error(&path))?.len();
+                Ok(Some((size, Box::new(file))))
             }
         }
     }
@@ -377,17 +374,4 @@ fn describe_entry(entry: &Descriptor) -> String {
         (None, Some(tag)) => format!("(tag {tag})"),
         (None, None) => entry.digest.to_string(),
     }
-}
-
-fn read_file(path: &Path, most: u64) -> Result<Vec<u8>> {
-    let what = path.display().to_string();
-    let unreadable = |cause| Error::Read { what: what.clone(), cause };
-    let file = File::open(path).map_err(unreadable)?;
-    let size = file.metadata().map_err(unreadable)?.len();
-    if size > most {
-        return Err(Error::TooLarge { what, size, most });
-    }
-    let mut bytes = Vec::with_capacity(size as usize);
-    file.take(most).read_to_end(&mut bytes).map_err(unreadable)?;
-    Ok(bytes)
 }

@@ -14,7 +14,6 @@ mod imported_image;
 mod layout;
 mod layout_images;
 mod lfs;
-mod linked_folder;
 mod ollama;
 mod tree;
 

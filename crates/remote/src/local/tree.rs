@@ -12,7 +12,8 @@ use types::lock::LockedModelFile;
 use types::{Digest, GitId};
 
 use super::imported_image::put_blob;
-use super::linked_folder::LinkedFolder;
+use crate::linked_folder::LinkedFolder;
+pub(super) use crate::linked_folder::join_paths;
 use crate::{Error, Result};
 
 /// Limit for the depth of folders; a deeper tree is taken for a loop of links.
@@ -136,15 +137,6 @@ pub(super) fn list_files(
     Ok(found)
 }
 
-/// Joins two relative paths, either of which may be empty.
-pub(super) fn join_paths(folder: &str, name: &str) -> String {
-    match (folder.is_empty(), name.is_empty()) {
-        (true, _) => name.to_owned(),
-        (_, true) => folder.to_owned(),
-        _ => format!("{folder}/{name}"),
-    }
-}
-
 /// Copies one file to the store, checking or computing its hashes. `what` is its name in errors.
 pub(super) fn import_file(
     what: &str,
@@ -260,18 +252,7 @@ impl FileTree for DiskFolder {
         if !self.0.read_metadata(path)?.is_some_and(|metadata| metadata.is_file()) {
             return Ok(None);
         }
-        let Some(file) = self.0.open_file(path)? else { return Ok(None) };
-        let mut bytes = Vec::new();
-        // One byte more than allowed: a file that is too long is noticed without its metadata.
-        file.take(most + 1).read_to_end(&mut bytes).map_err(self.0.read_error(path))?;
-        if bytes.len() as u64 > most {
-            return Err(Error::TooLarge {
-                what: self.describe_path(path),
-                size: bytes.len() as u64,
-                most,
-            });
-        }
-        Ok(Some(bytes))
+        self.0.read_document(path, most)
     }
 
     fn real_path(&self, path: &str) -> Result<String> {

@@ -4,8 +4,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use crate::world::web::Web;
 use crate::world::{self, text};
@@ -15,6 +16,7 @@ use gantry_remote::{Error, http};
 use net::{Client, Mirrors};
 use store::progress::SilentProgress;
 use store::{Source as _, Store};
+use testkit::FaultProxy;
 use types::RootKind;
 use types::input::SetExpressions;
 
@@ -344,4 +346,95 @@ async fn a_url_is_learnt_once_and_checked() {
     let error =
         http::look_up_file(&client, &web.url("absent"), None, &store, &silent).await.unwrap_err();
     assert!(matches!(error, Error::NotFound { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_file_at_a_url_is_downloaded_once_while_its_server_says_the_same_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = folder.path().join("site");
+    fs::create_dir(&site).unwrap();
+    let path = site.join("tiny.gguf");
+    // The server gives the file's time as Last-Modified; a young one could hide another change.
+    let write = |content: &[u8], age: Duration| {
+        fs::write(&path, content).unwrap();
+        let times = fs::FileTimes::new().set_modified(SystemTime::now() - age);
+        fs::File::options().write(true).open(&path).unwrap().set_times(times).unwrap();
+    };
+    let server = Web::serve(&site);
+    let web = FaultProxy::in_front_of(&server.url(""));
+    let client = Client::builder().build().unwrap();
+    let store = Store::open(folder.path().join("store")).unwrap();
+    let silent: std::sync::Arc<dyn store::progress::Progress> = std::sync::Arc::new(SilentProgress);
+    let look_up = async || {
+        let url = format!("{}/tiny.gguf", web.url());
+        http::look_up_file(&client, &url, None, &store, &silent).await.unwrap().content.digest
+    };
+    let downloads = || web.requests().iter().filter(|one| one.method == "GET").count();
+    let hour = Duration::from_hours(1);
+
+    write(b"first", hour);
+    assert_eq!(look_up().await, look_up().await);
+    assert_eq!(downloads(), 1);
+    // Another content of the same length.
+    write(b"other", hour / 2);
+    assert_eq!(look_up().await, store::hash::sha256(b"other"));
+    assert_eq!(downloads(), 2);
+    write(b"third", Duration::ZERO);
+    assert_eq!(look_up().await, look_up().await);
+    assert_eq!(downloads(), 4);
+}
+
+#[test]
+fn links_of_a_chart_stay_in_it_or_lead_to_another_chart() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("secret"), "geheim").unwrap();
+    let (web, part) =
+        (chart(folder.path(), "web", "1.0.0"), chart(folder.path(), "part", "1.0.0"));
+    let unpack = |archive: &ChartArchive| helm::read_archive_files("web", &archive.bytes).unwrap();
+    let plain = unpack(&helm::package_chart(&web).unwrap());
+
+    symlink("../values.yaml", web.join("templates/inside.yaml")).unwrap();
+    fs::create_dir(web.join("charts")).unwrap();
+    symlink("../../part", web.join("charts/part")).unwrap();
+    let linked = unpack(&helm::package_chart(&web).unwrap());
+
+    let names: Vec<&str> = linked.iter().map(|(name, _)| name.as_str()).collect();
+    for name in ["web/templates/inside.yaml", "web/charts/part/Chart.yaml"] {
+        assert!(names.contains(&name), "{names:?}");
+    }
+    assert!(linked.len() > plain.len() + 2, "the other chart is there: {names:?}");
+    for (target, link) in [
+        ("../secret", "extra"),
+        ("../../secret", "templates/extra.yaml"),
+        ("../../", "charts/all"),
+        ("../secret", ".helmignore"),
+        // In the chart that is linked to.
+        ("../../secret", "charts/part/templates/extra.yaml"),
+        ("/etc/passwd", "charts/part-1.0.0.tgz"),
+    ] {
+        let link = web.join(link);
+        let old = fs::read(&link).ok();
+        let _ = fs::remove_file(&link);
+        symlink(target, &link).unwrap();
+        let error = helm::package_chart(&web).unwrap_err();
+        assert!(error.is_input(), "{error}");
+        let error = error.to_string();
+        assert!(error.contains("outside") && !error.contains("geheim"), "{}: {error}", link.display());
+        fs::remove_file(&link).unwrap();
+        old.into_iter().for_each(|old| fs::write(&link, old).unwrap());
+    }
+    symlink(".", web.join("circle")).unwrap();
+    assert!(helm::package_chart(&web).unwrap_err().to_string().contains("loop"));
+    fs::remove_file(web.join("circle")).unwrap();
+    drop(part);
+
+    // An archive may be a link, as its user names it; the file beside it is named by nobody.
+    let tgz = folder.path().join("charts/web.tgz");
+    fs::create_dir(folder.path().join("charts")).unwrap();
+    fs::write(folder.path().join("real.tgz"), helm::package_chart(&web).unwrap().bytes).unwrap();
+    symlink("../real.tgz", &tgz).unwrap();
+    assert!(ChartArchive::read(&tgz).unwrap().provenance.is_none());
+    symlink("../secret", folder.path().join("charts/web.tgz.prov")).unwrap();
+    let error = ChartArchive::read(&tgz).unwrap_err().to_string();
+    assert!(error.contains("web.tgz.prov") && error.contains("outside"), "{error}");
 }

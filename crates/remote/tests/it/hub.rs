@@ -17,6 +17,7 @@ use net::Client;
 use store::progress::{Progress, SilentProgress};
 use store::{Source as _, Store};
 use testkit::MINILM;
+use testkit::faults::{FaultRepeats, WireFault};
 use types::{Manifest, ModelId, annotation, media_type};
 
 fn silent() -> Arc<dyn Progress> {
@@ -133,6 +134,47 @@ async fn files_that_an_earlier_lock_knows_are_not_asked_for_again() {
 
     assert_eq!(again, first);
     assert_eq!(server.read_log().lines().filter(|line| line.contains("/resolve/")).count(), asked);
+}
+
+#[tokio::test]
+async fn what_a_failed_lock_has_looked_up_is_not_asked_for_again() {
+    let server = testkit::TestHub::start();
+    let faults = testkit::FaultProxy::in_front_of(&server.url());
+    let client = Client::builder().retry(net::RetryPolicy { attempts: 1, ..Default::default() });
+    let client = client.build().unwrap();
+    let hub = HubClient::at_address(&client, &faults.url(), None).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    // The last of the small files, so that others are there before.
+    let refused = "/resolve/main/vocab.txt".replace("main", &commit_of_minilm());
+    let failure = WireFault::Status { code: 500, retry_after: None };
+    faults.inject(&refused, failure, FaultRepeats::Always);
+    let asked = || -> Vec<String> {
+        let all = faults.requests().into_iter().map(|one| one.path);
+        all.filter(|path| path.contains("/resolve/")).collect()
+    };
+
+    snapshot(&hub, MINILM, "main", &store).await.unwrap_err();
+    let before = asked();
+    faults.remove_faults();
+    faults.forget_requests();
+    let found = snapshot(&hub, MINILM, "main", &store).await.unwrap();
+
+    let again: Vec<String> = asked().into_iter().filter(|path| before.contains(path)).collect();
+    assert!(before.len() > 1, "{before:?}");
+    assert_eq!(again.len(), 1, "only what failed: {again:?} of {before:?}");
+    assert!(again[0].ends_with("/vocab.txt"), "{again:?}");
+    // A file that the store has lost is downloaded again.
+    let config = found.files.iter().find(|file| file.path == "config.json").unwrap();
+    fs::remove_file(store.blob_path(&config.digest)).unwrap();
+    faults.forget_requests();
+    assert_eq!(snapshot(&hub, MINILM, "main", &store).await.unwrap(), found);
+    let again = asked();
+    assert!(again.len() == 1 && again[0].ends_with("/config.json"), "{again:?}");
+}
+
+fn commit_of_minilm() -> String {
+    testkit::TestHub::commit_of(MINILM, &testkit::tools::model_folder())
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -159,6 +160,44 @@ fn an_oci_archive_and_its_folder_keep_the_manifest_bit_for_bit() {
     assert_eq!(from_archive, from_folder);
     assert!(there.contains(&from_archive.root.descriptor.digest.to_string()));
     world.assert_whole(&from_archive);
+}
+
+#[test]
+fn links_of_a_layout_may_lead_to_its_own_files_and_nowhere_else() {
+    let world = world();
+    let layout = &world.layout.path;
+    let take = || {
+        local::import_image_from_layout(
+            layout,
+            &reference("example.com/team/one:1"),
+            &linux("amd64"),
+            &world.store,
+            &SilentProgress,
+        )
+    };
+    let manifest = take().unwrap().root.descriptor.digest;
+    let parts = [format!("blobs/sha256/{}", manifest.hex()), "index.json".into(), "blobs".into()];
+    for part in parts {
+        let (part, elsewhere) = (layout.join(&part), world.folder.path().join("elsewhere"));
+        let inside = layout.join("moved");
+        fs::rename(&part, &inside).unwrap();
+        symlink(&inside, &part).unwrap();
+        take().unwrap();
+        fs::rename(&inside, &elsewhere).unwrap();
+        fs::remove_file(&part).unwrap();
+        symlink(&elsewhere, &part).unwrap();
+        let error = take().unwrap_err();
+        assert!(error.is_input(), "{error}");
+        assert!(error.to_string().contains("is a link to"), "{error}");
+        fs::remove_file(&part).unwrap();
+        fs::rename(&elsewhere, &part).unwrap();
+    }
+    // The layout itself is what the user names.
+    let named = world.folder.path().join("named");
+    symlink(layout, &named).unwrap();
+    let image = reference("example.com/team/one:1");
+    local::import_image_from_layout(&named, &image, &linux("amd64"), &world.store, &SilentProgress)
+        .unwrap();
 }
 
 #[test]

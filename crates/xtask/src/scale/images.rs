@@ -19,7 +19,7 @@ pub(super) fn make_images(folder: &Path, images: usize) -> Result<(), Box<dyn Er
     let mut roots = Vec::with_capacity(images);
     let mut entries = Vec::with_capacity(images);
     for number in 0..images {
-        let name = format!("registry.example/team-{}/app-{number}:1.0", number % 50);
+        let name = image_name(number);
         let own = put_layer(&layout, &name)?;
         let manifest = put_manifest(&layout, &[shared.clone(), own])?;
         roots.push(Root::new(name.parse()?, RootKind::Image, manifest));
@@ -35,6 +35,11 @@ pub(super) fn make_images(folder: &Path, images: usize) -> Result<(), Box<dyn Er
     // JSON is YAML as well.
     fs::write(folder.join("gantry.yaml"), input.to_string())?;
     Ok(fs::write(folder.join("config.yaml"), "{}")?)
+}
+
+/// The name of an image by its number.
+pub(super) fn image_name(number: usize) -> String {
+    format!("registry.example/team-{}/app-{number}:1.0", number % 50)
 }
 
 /// A tar with one file.

@@ -8,7 +8,9 @@
 //! An exponent of 1 is a straight line: twice the images, twice the time. What grows with the square
 //! of the number has 2, and shows here long before a user waits for it.
 
+mod chart;
 mod images;
+mod largest_lock;
 mod report;
 mod sample;
 mod verbs;
@@ -20,6 +22,7 @@ use std::path::Path;
 use sample::ScaleSample;
 
 use crate::bench::machine::Machine;
+use crate::bench::measure::Sample;
 
 /// The numbers of images.
 const SIZES: [usize; 4] = [250, 1_000, 4_000, 10_000];
@@ -40,16 +43,26 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Box<dyn Error>> {
     let sizes: Vec<usize> = SIZES.into_iter().filter(|size| *size <= most).collect();
     fs::create_dir_all(FOLDER)?;
     let machine = Machine::describe(&gantry);
+    let largest = measure_largest_lock(&gantry)?;
     let mut samples = Vec::new();
     for images in sizes.iter().copied() {
         let folder = tempfile::tempdir_in(fs::canonicalize(FOLDER)?)?;
         measure_size(&gantry, folder.path(), images, &mut samples)?;
         // After each, so that a run that is stopped has a report of what it did.
         let measured: Vec<usize> = sizes.iter().copied().filter(|size| *size <= images).collect();
-        report::write_report(&gantry, &machine, &measured, &samples)?;
+        report::write_report(&gantry, &machine, &largest, &measured, &samples)?;
     }
     println!("written: {}", report::PATH);
     Ok(())
+}
+
+/// `plan` of the largest lock, with nothing in the store.
+fn measure_largest_lock(gantry: &Path) -> Result<Sample, Box<dyn Error>> {
+    let folder = tempfile::tempdir_in(fs::canonicalize(FOLDER)?)?;
+    largest_lock::write_lock(folder.path())?;
+    let used = verbs::measure_in_folder(gantry, folder.path(), &["plan"])?;
+    println!("plan of the largest lock: {:.2} s {:.0} MB", used.wall, used.memory / 1e6);
+    Ok(used)
 }
 
 fn measure_size(
@@ -59,6 +72,7 @@ fn measure_size(
     samples: &mut Vec<ScaleSample>,
 ) -> Result<(), Box<dyn Error>> {
     images::make_images(folder, images)?;
+    chart::make_chart(folder, images)?;
     let run = verbs::ScaleRun::new(gantry, folder);
     for (verb, step) in verbs::VERBS {
         let used = run.measure_step(step)?;

@@ -1,9 +1,10 @@
-//! A folder on this machine from which content is imported. Links inside of it are followed, as those
-//! of a Hugging Face cache from snapshots to blobs; one that leads out of it is an error, since whoever
-//! can write to the folder could make any file of this machine a part of the bundle.
+//! A folder on this machine from which content is imported: of models, an OCI layout, a chart. Links
+//! inside of it are followed, as those of a Hugging Face cache from snapshots to blobs; one that leads
+//! out of it is an error, since whoever can write to the folder could make any file of this machine a
+//! part of the bundle.
 
 use std::fs::{File, Metadata};
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use store::confined::{ConfinedFolder, is_refused_link};
@@ -12,7 +13,7 @@ use crate::{Error, Result};
 
 /// A folder whose links stay inside. Paths are relative to it; the folder's own path is the user's word
 /// and may contain links.
-pub(super) struct LinkedFolder {
+pub(crate) struct LinkedFolder {
     /// The path as the user wrote it.
     path: PathBuf,
     /// The same without links.
@@ -21,7 +22,7 @@ pub(super) struct LinkedFolder {
 
 impl LinkedFolder {
     /// Opens a folder; fails when there is none at this path.
-    pub(super) fn open(path: PathBuf) -> Result<Self> {
+    pub(crate) fn open(path: PathBuf) -> Result<Self> {
         let unreadable = |cause| Error::Read { what: path.display().to_string(), cause };
         let real = std::fs::canonicalize(&path).map_err(unreadable)?;
         if !real.is_dir() {
@@ -31,30 +32,46 @@ impl LinkedFolder {
     }
 
     /// The path of a file as the user would write it.
-    pub(super) fn display_path(&self, path: &str) -> PathBuf {
+    pub(crate) fn display_path(&self, path: &str) -> PathBuf {
         if path.is_empty() { self.path.clone() } else { self.path.join(path) }
     }
 
     /// The metadata of a file or folder; `None` when there is none.
-    pub(super) fn read_metadata(&self, path: &str) -> Result<Option<Metadata>> {
+    pub(crate) fn read_metadata(&self, path: &str) -> Result<Option<Metadata>> {
         self.with_real_path(path, |real| self.real.read_metadata(real))
     }
 
     /// Opens a regular file; `None` when there is none.
-    pub(super) fn open_file(&self, path: &str) -> Result<Option<File>> {
+    pub(crate) fn open_file(&self, path: &str) -> Result<Option<File>> {
         self.with_real_path(path, |real| self.real.open_file(real))
     }
 
     /// The names in a folder; `None` when there is no such folder.
-    pub(super) fn list_names(&self, path: &str) -> Result<Option<Vec<std::ffi::OsString>>> {
+    pub(crate) fn list_names(&self, path: &str) -> Result<Option<Vec<std::ffi::OsString>>> {
         if !self.read_metadata(path)?.is_some_and(|metadata| metadata.is_dir()) {
             return Ok(None);
         }
         self.with_real_path(path, |real| self.real.list_names(real))
     }
 
+    /// Reads a document of at most `most` bytes; `None` when there is no such file.
+    pub(crate) fn read_document(&self, path: &str, most: u64) -> Result<Option<Vec<u8>>> {
+        let Some(file) = self.open_file(path)? else { return Ok(None) };
+        let mut bytes = Vec::new();
+        // One byte more than allowed: a file that is too long is noticed without its metadata.
+        file.take(most + 1).read_to_end(&mut bytes).map_err(self.read_error(path))?;
+        if bytes.len() as u64 > most {
+            return Err(Error::TooLarge {
+                what: self.display_path(path).display().to_string(),
+                size: bytes.len() as u64,
+                most,
+            });
+        }
+        Ok(Some(bytes))
+    }
+
     /// The path without links.
-    pub(super) fn real_path(&self, path: &str) -> Result<PathBuf> {
+    pub(crate) fn real_path(&self, path: &str) -> Result<PathBuf> {
         let real = self.resolve_path(path)?;
         let real = real.ok_or_else(|| self.read_error(path)(io::ErrorKind::NotFound.into()))?;
         Ok(if real.as_os_str().is_empty() {
@@ -65,7 +82,7 @@ impl LinkedFolder {
     }
 
     /// A closure that names the path in an IO error.
-    pub(super) fn read_error(&self, path: &str) -> impl Fn(io::Error) -> Error + use<> {
+    pub(crate) fn read_error(&self, path: &str) -> impl Fn(io::Error) -> Error + use<> {
         let what = self.display_path(path).display().to_string();
         move |cause| Error::Read { what: what.clone(), cause }
     }
@@ -129,6 +146,15 @@ impl LinkedFolder {
             )
             .into(),
         })
+    }
+}
+
+/// Joins two relative paths, either of which may be empty.
+pub(crate) fn join_paths(folder: &str, name: &str) -> String {
+    match (folder.is_empty(), name.is_empty()) {
+        (true, _) => name.to_owned(),
+        (_, true) => folder.to_owned(),
+        _ => format!("{folder}/{name}"),
     }
 }
 
