@@ -15,6 +15,8 @@ const USAGE: &str = "\
 usage: cargo xtask <task>
 
   bench [ROUNDS]   side by side with skopeo, crane and regctl; writes docs/explanation/benchmarks.md
+  bench serve [GANTRY]
+                   what the verification of a blob costs when it is served; prints it
   scale [GANTRY [IMAGES]]
                    every verb with 250 to 10,000 images; writes docs/explanation/scale.md
   charts [NAME...] find, move and prove over real charts; writes docs/explanation/charts.md
@@ -28,7 +30,10 @@ usage: cargo xtask <task>
 fn main() -> ExitCode {
     let task = std::env::args().nth(1);
     let result = match task.as_deref() {
-        Some("bench") => bench::run(std::env::args().nth(2).as_deref()),
+        Some("bench") => match std::env::args().nth(2).as_deref() {
+            Some("serve") => bench::run_serve(std::env::args().nth(3).as_deref()),
+            rounds => bench::run(rounds),
+        },
         Some("scale") => scale::run(&std::env::args().skip(2).collect::<Vec<_>>()),
         Some("charts") => {
             charts::measure(&std::env::args().skip(2).collect::<Vec<_>>()).map_err(Into::into)

@@ -2,7 +2,7 @@
 //! results of one document.
 
 use std::cell::OnceCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write as _};
 
 use serde::Serialize;
@@ -154,6 +154,16 @@ impl ImageScan {
     pub fn references_at_least(&self, at_least: Confidence) -> BTreeSet<&Reference> {
         let sure = |found: &&FoundImage| found.confidence >= at_least;
         self.images.iter().filter(sure).map(|found| &found.reference).collect()
+    }
+
+    /// The paths of the texts that images are composed of, by the number of their document.
+    pub(crate) fn paths_by_document(&self) -> BTreeMap<usize, BTreeSet<&DocumentPath>> {
+        let mut paths: BTreeMap<usize, BTreeSet<&DocumentPath>> = BTreeMap::new();
+        for found in &self.images {
+            let own = paths.entry(found.place.document).or_default();
+            own.extend(found.parts.iter().map(|part| &part.path));
+        }
+        paths
     }
 }
 

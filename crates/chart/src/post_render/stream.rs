@@ -1,5 +1,7 @@
 //! Moves the images of a rendered stream.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use types::Reference;
 use types::site_content::SiteContent;
 
@@ -43,7 +45,7 @@ pub fn post_render_with_rules(
     let before = IndexedRender::new(Manifests::read_render(stream).require_readable()?);
     let mut edited = stream.to_owned();
     let mut after: Option<IndexedRender> = None;
-    let mut sites: Vec<ImageMove> = Vec::new();
+    let (mut sites, mut known) = (Vec::<ImageMove>::new(), BTreeSet::new());
     // Moving one reference may reveal another: a finder reports a location once, and the same text
     // may hold the same image in another spelling. Usually there are two rounds, and the second
     // finds nothing.
@@ -53,12 +55,8 @@ pub fn post_render_with_rules(
         let moved = move_images(&edited, &now.manifests, &round);
         // The proof needs each location once, with the text that it had when it was found first.
         for site in round {
-            let is_known = |known: &ImageMove| {
-                known.found.place.document == site.found.place.document
-                    && known.found.place.path == site.found.place.path
-                    && known.text == site.text
-            };
-            if !sites.iter().any(is_known) {
+            let place = &site.found.place;
+            if known.insert((place.document, place.path.clone(), site.text.clone())) {
                 sites.push(site);
             }
         }
@@ -123,10 +121,14 @@ fn find_outside_images(
 
 /// Edits the stream: replaces the references at all of these locations.
 fn move_images(stream: &str, manifests: &Manifests, sites: &[ImageMove]) -> String {
-    let mut edited = stream.to_owned();
-    // Backwards, so that edits do not shift the ranges of documents that are still to be edited.
-    for (index, range) in manifests.document_ranges(stream).into_iter().enumerate().rev() {
-        let own = sites.iter().filter(|site| site.found.place.document == index);
+    let mut by_document: BTreeMap<usize, Vec<&ImageMove>> = BTreeMap::new();
+    for site in sites {
+        by_document.entry(site.found.place.document).or_default().push(site);
+    }
+    let mut edited = String::with_capacity(stream.len());
+    let mut copied = 0;
+    for (index, range) in manifests.document_ranges(stream).into_iter().enumerate() {
+        let own = by_document.remove(&index).unwrap_or_default().into_iter();
         let texts: Vec<_> = own.map(|site| (site, build_replacements(site))).collect();
         let wants: Vec<TextReplacement> = texts
             .iter()
@@ -144,10 +146,12 @@ fn move_images(stream: &str, manifests: &Manifests, sites: &[ImageMove]) -> Stri
             })
             .collect();
         if !wants.is_empty() {
-            let document = rewrite_document(&stream[range.clone()], &wants);
-            edited.replace_range(range, &document);
+            edited.push_str(&stream[copied..range.start]);
+            edited.push_str(&rewrite_document(&stream[range.clone()], &wants));
+            copied = range.end;
         }
     }
+    edited.push_str(&stream[copied..]);
     edited
 }
 

@@ -77,9 +77,9 @@ pub(crate) fn prove_relocation(
 /// Adds the registries outside that stand alone in the render with the overlay.
 fn add_registries(before: &IndexedRender, after: &IndexedRender, proof: &mut RelocationProof) {
     let findings = after.findings_reusing(before);
+    let mut taken = findings.paths_by_document();
     for (index, document) in after.manifests.documents.iter().enumerate() {
-        let own = findings.images.iter().filter(|found| found.place.document == index);
-        let taken = own.flat_map(|found| found.parts.iter().map(|part| &part.path)).collect();
+        let taken = taken.remove(&index).unwrap_or_default();
         for (path, text) in find_registries(document, &taken) {
             let place = ManifestLocation::new(index, document, path);
             proof.registries.push(ForeignReference { place, text });

@@ -243,9 +243,9 @@ impl Relocator<'_> {
             .flat_map(|goal| &goal.compositions)
             .flat_map(|form| form.slots.iter().map(|(slot, _)| *slot))
             .collect();
+        let mut taken = findings.paths_by_document();
         for (index, document) in learnt.before.manifests.documents.iter().enumerate() {
-            let own = findings.images.iter().filter(|found| found.place.document == index);
-            let taken = own.flat_map(|found| found.parts.iter().map(|part| &part.path)).collect();
+            let taken = taken.remove(&index).unwrap_or_default();
             for (path, text) in find_registries(document, &taken) {
                 let same = marked.find_same_document(&learnt.before, index);
                 let now = same.and_then(|same| marked.text_at(same, &path)).unwrap_or_default();

@@ -81,6 +81,19 @@ pub(crate) fn measure_command(
     })
 }
 
+/// A binary in a folder, with nothing of the user's configuration; its store is `store` in the folder.
+pub(crate) fn prepare_gantry(gantry: &Path, folder: &Path) -> Command {
+    let mut command = Command::new(gantry);
+    command
+        .current_dir(folder)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("HOME", folder)
+        .env("GANTRY_STORE", folder.join("store"))
+        .env("GANTRY_CONFIG", folder.join("config.yaml"));
+    command
+}
+
 /// The middle sample, each of its figures for itself.
 pub(super) fn median(samples: &[Sample]) -> Option<Sample> {
     Some(Sample {

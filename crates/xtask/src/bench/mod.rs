@@ -16,6 +16,7 @@ pub(crate) mod measure;
 mod report;
 mod results;
 mod run;
+mod serve;
 mod tool;
 
-pub(crate) use run::run;
+pub(crate) use run::{run, run_serve};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::measure::Sample;
 use super::tool::{Step, Tool};
-use super::{extra, machine};
+use super::{extra, machine, serve};
 
 /// Every sample of a tool's step, in the order of the rounds.
 pub(super) type Samples = BTreeMap<(Step, Tool), Vec<Sample>>;
@@ -18,6 +18,7 @@ pub(super) struct Results {
     pub(super) samples: Samples,
     pub(super) kills: Vec<extra::Kill>,
     pub(super) starts: Vec<extra::Start>,
+    pub(super) served: Vec<serve::ServedBlob>,
     pub(super) large: Vec<(&'static str, Sample)>,
     /// What was typed for one image, by tool and step.
     pub(super) typed: Vec<(Tool, Step, String)>,

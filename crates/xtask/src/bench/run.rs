@@ -5,7 +5,7 @@ use std::error::Error;
 use super::ground::Ground;
 use super::results::{Results, Samples};
 use super::tool::{Step, Tool};
-use super::{extra, machine, measure, report};
+use super::{extra, ground, machine, measure, report, serve};
 
 /// Rounds when none are given: the fewest of which a median bears two bad ones.
 const ROUNDS: usize = 5;
@@ -36,6 +36,7 @@ pub(crate) fn run(rounds: Option<&str>) -> Result<(), Box<dyn Error>> {
     }
     let fetch = samples.get(&(Step::Fetch, Tool::Gantry)).and_then(|all| measure::median(all));
     let starts = extra::starts(&ground)?;
+    let served = serve::measure_reads(ground.gantry())?;
     let kills = extra::kills(&ground, fetch.unwrap_or_default().wall)?;
     let large = extra::large(&ground)?;
     let images = ground.images();
@@ -47,12 +48,23 @@ pub(crate) fn run(rounds: Option<&str>) -> Result<(), Box<dyn Error>> {
         samples,
         kills,
         starts,
+        served,
         large,
         typed: ground.typed(),
     };
     report::write(&results)?;
     println!("written: {}", report::PATH);
     Ok(())
+}
+
+/// Measures only what verification costs when a blob is served, and prints it. The argument is the
+/// binary; without it the release build.
+pub(crate) fn run_serve(gantry: Option<&str>) -> Result<(), Box<dyn Error>> {
+    let gantry = match gantry {
+        Some(path) => std::fs::canonicalize(path).map_err(|error| format!("{path}: {error}"))?,
+        None => ground::release_binary()?,
+    };
+    serve::measure_reads(&gantry).map(drop)
 }
 
 /// All steps of one tool, in their order.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use testkit::TestRegistry;
 
-use crate::bench::measure::{Sample, measure_command};
+use crate::bench::measure::{Sample, measure_command, prepare_gantry};
 
 /// A server that is not ready by then is broken.
 const START_DEADLINE: Duration = Duration::from_mins(5);
@@ -88,7 +88,7 @@ impl ScaleRun {
     }
 
     fn command(&self) -> Command {
-        prepare_command(&self.gantry, &self.folder)
+        prepare_gantry(&self.gantry, &self.folder)
     }
 
     /// Starts a server, asks until it is ready, and stops it; its memory is the peak until then.
@@ -123,18 +123,5 @@ pub(super) fn measure_in_folder(
     folder: &Path,
     arguments: &[&str],
 ) -> Result<Sample, Box<dyn Error>> {
-    measure_command(prepare_command(gantry, folder).args(arguments), &[])
-}
-
-/// The binary, with nothing of the user's configuration.
-fn prepare_command(gantry: &Path, folder: &Path) -> Command {
-    let mut command = Command::new(gantry);
-    command
-        .current_dir(folder)
-        .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-        .env("HOME", folder)
-        .env("GANTRY_STORE", folder.join("store"))
-        .env("GANTRY_CONFIG", folder.join("config.yaml"));
-    command
+    measure_command(prepare_gantry(gantry, folder).args(arguments), &[])
 }

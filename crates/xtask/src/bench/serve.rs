@@ -1,0 +1,132 @@
+//! What the verification of a blob costs when `gantry serve` sends it: its first request, which hashes
+//! it, beside a later one, which does not. By one client on loopback, which is faster than a network.
+
+use std::error::Error;
+use std::fs::{self, File};
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::extra::{free_address, is_ready};
+use super::measure::{measure_command, middle, prepare_gantry};
+
+/// The length of the blob: some seconds of a slow machine.
+const LENGTH: u64 = 1 << 30;
+/// Servers that are started for each source; the medians count.
+const ROUNDS: usize = 5;
+/// Requests after the first.
+const LATER: usize = 3;
+/// A server that is not ready by then is broken.
+const START_DEADLINE: Duration = Duration::from_secs(60);
+const START_POLL: Duration = Duration::from_millis(5);
+
+/// The requests of a blob.
+pub(super) struct ServedBlob {
+    /// What it was served from.
+    pub(super) what: &'static str,
+    /// Seconds of the first request of a server.
+    pub(super) first: f64,
+    /// Seconds of a later one.
+    pub(super) later: f64,
+}
+
+impl ServedBlob {
+    /// How much longer the first request takes, as a share of a later one.
+    pub(super) fn share(&self) -> f64 {
+        self.first / self.later - 1.0
+    }
+}
+
+/// Measures with a binary, and prints what it found.
+pub(super) fn measure_reads(gantry: &Path) -> Result<Vec<ServedBlob>, Box<dyn Error>> {
+    let folder = super::ground::temporary()?;
+    let folder = folder.path();
+    io::copy(
+        &mut File::open("/dev/urandom")?.take(LENGTH),
+        &mut File::create(folder.join("large.bin"))?,
+    )?;
+    fs::write(folder.join("config.yaml"), "{}")?;
+    fs::write(folder.join("gantry.yaml"), "version: 1\nname: serve\nfiles: [large.bin]\n")?;
+    for arguments in [&["lock"][..], &["fetch"], &["pack", "-o", "bundle"]] {
+        measure_command(prepare_gantry(gantry, folder).args(arguments), &[])?;
+    }
+    let mut served = Vec::new();
+    for (what, source) in [("the store", "store"), ("a bundle file", "bundle")] {
+        let (mut first, mut later) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            let server = Server::start(gantry, folder, source)?;
+            first.push(server.read_blob()?);
+            for _ in 0..LATER {
+                later.push(server.read_blob()?);
+            }
+        }
+        let median = |times: Vec<f64>| middle(times.into_iter()).unwrap_or_default();
+        let blob = ServedBlob { what, first: median(first), later: median(later) };
+        println!(
+            "serve    1 GiB from {what}: first {:.2} s, later {:.2} s ({:+.0} %)",
+            blob.first,
+            blob.later,
+            blob.share() * 100.0
+        );
+        served.push(blob);
+    }
+    Ok(served)
+}
+
+/// A running server; killed on drop.
+struct Server {
+    process: Child,
+    address: SocketAddr,
+}
+
+impl Server {
+    fn start(gantry: &Path, folder: &Path, source: &str) -> Result<Self, Box<dyn Error>> {
+        let address = free_address()?;
+        let process = prepare_gantry(gantry, folder)
+            .args(["serve", source, "--listen", &address.to_string()])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let server = Self { process, address };
+        let start = Instant::now();
+        while !is_ready(address) {
+            if start.elapsed() > START_DEADLINE {
+                return Err(format!("gantry serve {source} does not start").into());
+            }
+            thread::sleep(START_POLL);
+        }
+        Ok(server)
+    }
+
+    /// Reads the blob to its end, and returns the seconds that it took.
+    fn read_blob(&self) -> Result<f64, Box<dyn Error>> {
+        let start = Instant::now();
+        let mut stream = TcpStream::connect(self.address)?;
+        stream.write_all(
+            b"GET /files/large.bin HTTP/1.1\r\nHost: depot\r\nConnection: close\r\n\r\n",
+        )?;
+        let mut buffer = vec![0; 1 << 20];
+        let mut received = 0;
+        loop {
+            match stream.read(&mut buffer)? {
+                0 => break,
+                read => received += read as u64,
+            }
+        }
+        // With the head, it is a little more than the blob.
+        if received < LENGTH {
+            return Err(format!("{received} bytes were sent").into());
+        }
+        Ok(start.elapsed().as_secs_f64())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
