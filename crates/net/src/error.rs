@@ -18,7 +18,8 @@ pub struct RequestAttempt {
 
 /// The next steps of errors that always have the same.
 const GIVE_CA: &str = "give the CA's PEM file with --ca or SSL_CERT_FILE";
-const NAME_PLAIN_HTTP: &str = "use its https:// address, or name it under plainHttp: in the configuration";
+const NAME_PLAIN_HTTP: &str =
+    "use its https:// address, or name it under plainHttp: in the configuration";
 const RUN_AGAIN: &str = "run the same command again";
 
 /// An error of the network, or of a server's response.

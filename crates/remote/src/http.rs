@@ -88,7 +88,8 @@ impl UrlFileState {
         let etag = answer.header("etag").filter(|etag| !etag.starts_with("W/"));
         let time = |name| httpdate::parse_http_date(answer.header(name)?).ok();
         let changed = answer.header("last-modified").filter(|_| {
-            let age = time("last-modified").zip(time("date")).map(|(at, now)| now.duration_since(at));
+            let age =
+                time("last-modified").zip(time("date")).map(|(at, now)| now.duration_since(at));
             age.is_some_and(|age| age.is_ok_and(|age| age >= SETTLED))
         });
         let validator = match (etag, changed) {

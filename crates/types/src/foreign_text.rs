@@ -186,7 +186,8 @@ mod tests {
     #[test]
     fn addresses_lose_their_secrets_also_where_they_are_cut() {
         let url = "https://me:geheim@host/a?token=geheim";
-        for cleaned in [clean_text(url).into_owned(), clean_line(url).into_owned(), clean_message(url)]
+        for cleaned in
+            [clean_text(url).into_owned(), clean_line(url).into_owned(), clean_message(url)]
         {
             assert_eq!(cleaned, "https://host/a");
         }

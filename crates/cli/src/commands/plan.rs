@@ -111,11 +111,8 @@ fn preview_fetch(
             (packed.size(), volume.map(|_| packed.files().len() as u64))
         }
         _ => {
-            let media: u64 = uses
-                .blobs
-                .iter()
-                .map(|blob| blob.size.next_multiple_of(BLOCK) + PER_BLOB)
-                .sum();
+            let media: u64 =
+                uses.blobs.iter().map(|blob| blob.size.next_multiple_of(BLOCK) + PER_BLOB).sum();
             (media, volume.map(|volume| media.div_ceil(volume.0.max(1))))
         }
     };

@@ -155,7 +155,8 @@ fn results_have_no_secrets_of_the_addresses_in_charts() {
     );
     let mut told = 0;
     for format in ["table", "json"] {
-        let arguments = ["relocate", "./web", "--to", "site.example:5000", "--overlay", "overlay.yaml"];
+        let arguments =
+            ["relocate", "./web", "--to", "site.example:5000", "--overlay", "overlay.yaml"];
         let output = gantry.run(arguments.into_iter().chain(["--force", "--output", format]));
         told += usize::from(output.stdout.contains("sentry.example.com"));
         let printed = format!("{output:?}");

@@ -37,10 +37,8 @@ pub fn package_chart(folder: &Path) -> Result<ChartArchive> {
         return Err(not_a_chart("it has no Chart.yaml, so it is not a Helm chart".into()));
     };
     let ignored = source.read_document(".helmignore", MAX_FILE)?.unwrap_or_default();
-    let rules = HelmIgnoreRules::parse(
-        &format!("{what}/.helmignore"),
-        &String::from_utf8_lossy(&ignored),
-    )?;
+    let rules =
+        HelmIgnoreRules::parse(&format!("{what}/.helmignore"), &String::from_utf8_lossy(&ignored))?;
     let metadata = ChartMetadata::parse(&what, &metadata)?;
     let mut files = list_packed_files(source, &rules)?;
     // After the list, which has no links that lead elsewhere.
@@ -111,13 +109,16 @@ fn list_packed_files(chart: LinkedFolder, rules: &HelmIgnoreRules) -> Result<Vec
             reason: reason.into(),
         };
         if depth > MAX_DEPTH {
-            let reason = format!("folders are nested more than {MAX_DEPTH} deep; check for a loop of links");
+            let reason =
+                format!("folders are nested more than {MAX_DEPTH} deep; check for a loop of links");
             return Err(refuse("", reason));
         }
         for name in folder.list_names(&inside)?.unwrap_or_default() {
             entries += 1;
             if entries > MAX_ENTRIES {
-                let reason = format!("the chart has more than {MAX_ENTRIES} files and folders; check for a loop of links, or list what does not belong to it in .helmignore");
+                let reason = format!(
+                    "the chart has more than {MAX_ENTRIES} files and folders; check for a loop of links, or list what does not belong to it in .helmignore"
+                );
                 return Err(refuse("", reason));
             }
             let shown = name.to_string_lossy();
@@ -144,12 +145,22 @@ fn list_packed_files(chart: LinkedFolder, rules: &HelmIgnoreRules) -> Result<Vec
             match metadata {
                 Some(metadata) if metadata.is_dir() => {
                     if !is_ignored(ChartPathKind::Folder) {
-                        open.push(OpenFolder { path: own, folder, inside: below, depth: depth + 1 });
+                        open.push(OpenFolder {
+                            path: own,
+                            folder,
+                            inside: below,
+                            depth: depth + 1,
+                        });
                     }
                 }
                 Some(metadata) if metadata.is_file() => {
                     if !is_ignored(ChartPathKind::File) {
-                        files.push(PackedFile { path: own, size: metadata.len(), folder, inside: below });
+                        files.push(PackedFile {
+                            path: own,
+                            size: metadata.len(),
+                            folder,
+                            inside: below,
+                        });
                     }
                 }
                 // A broken link, a socket.

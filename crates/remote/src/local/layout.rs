@@ -156,8 +156,9 @@ impl ImageLayout {
                 layout_images::keep_parsed(&path, &metadata, &images);
                 Ok(images)
             }
-            LayoutBlobs::Archive(archive) => self
-                .parse_index(&archive.read_document(INDEX, MAX_INDEX)?.unwrap_or_default()),
+            LayoutBlobs::Archive(archive) => {
+                self.parse_index(&archive.read_document(INDEX, MAX_INDEX)?.unwrap_or_default())
+            }
         }
     }
 

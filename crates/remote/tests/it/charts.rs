@@ -388,8 +388,7 @@ async fn a_file_at_a_url_is_downloaded_once_while_its_server_says_the_same_of_it
 fn links_of_a_chart_stay_in_it_or_lead_to_another_chart() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("secret"), "geheim").unwrap();
-    let (web, part) =
-        (chart(folder.path(), "web", "1.0.0"), chart(folder.path(), "part", "1.0.0"));
+    let (web, part) = (chart(folder.path(), "web", "1.0.0"), chart(folder.path(), "part", "1.0.0"));
     let unpack = |archive: &ChartArchive| helm::read_archive_files("web", &archive.bytes).unwrap();
     let plain = unpack(&helm::package_chart(&web).unwrap());
 
@@ -419,7 +418,11 @@ fn links_of_a_chart_stay_in_it_or_lead_to_another_chart() {
         let error = helm::package_chart(&web).unwrap_err();
         assert!(error.is_input(), "{error}");
         let error = error.to_string();
-        assert!(error.contains("outside") && !error.contains("geheim"), "{}: {error}", link.display());
+        assert!(
+            error.contains("outside") && !error.contains("geheim"),
+            "{}: {error}",
+            link.display()
+        );
         fs::remove_file(&link).unwrap();
         old.into_iter().for_each(|old| fs::write(&link, old).unwrap());
     }
