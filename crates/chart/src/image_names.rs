@@ -40,12 +40,22 @@ pub(crate) fn replace_name(text: &str, name: &str, new: &str) -> String {
 fn find_mentions<'t>(text: &'t str, name: &'t str) -> impl Iterator<Item = usize> + 't {
     text.match_indices(name).map(|(start, _)| start).filter(move |start| {
         let start = *start;
-        let before = text[..start].chars().next_back();
         let behind = text[start + name.len()..].chars().next();
-        let is_part = |c: char| c.is_ascii_alphanumeric() || "./-_".contains(c);
-        !before.is_some_and(is_part)
+        is_name_start(text, start)
             && !behind.is_some_and(|c| c.is_ascii_alphanumeric() || "-_/".contains(c))
     })
+}
+
+/// Whether a text may have the name of an image of this host (`ghcr.io/`) as a whole. In the site's
+/// name of such an image (`site/ghcr.io/org/app`) the host is a part of a longer one.
+pub(crate) fn may_mention_host(text: &str, host: &str) -> bool {
+    text.match_indices(host).any(|(start, _)| is_name_start(text, start))
+}
+
+/// Whether what begins here is not the rest of a longer name, or of a URL.
+fn is_name_start(text: &str, start: usize) -> bool {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "./-_".contains(c);
+    !text[..start].chars().next_back().is_some_and(is_part)
 }
 
 /// Whether a text is a whole reference, or whole segments of its name: `org/app` is a part of

@@ -14,7 +14,7 @@ use super::relocation_proof::{
 };
 use crate::find::registries::find_registries;
 use crate::find::{ManifestLocation, positions};
-use crate::image_names::{hosted_name, mentions_name};
+use crate::image_names::{hosted_name, may_mention_host, mentions_name};
 use crate::path::DocumentPath;
 use crate::taint::image_move::ImageMove;
 use crate::taint::indexed_render::IndexedRender;
@@ -145,8 +145,8 @@ fn add_foreign_references(
         names.keys().filter_map(|name| name.split_inclusive('/').next()).collect();
     for (index, document) in after.manifests.documents.iter().enumerate() {
         let mut visit = |path: &DocumentPath, text: &str| {
-            // Large charts have hundreds of names and only a few hosts: a cheap test first.
-            if !hosts.iter().any(|host| text.contains(host))
+            // Large charts have thousands of names and only a few hosts: a cheap test first.
+            if !hosts.iter().any(|host| may_mention_host(text, host))
                 || positions::is_path_without_images(path)
             {
                 return;
