@@ -427,7 +427,8 @@ fn links_of_a_chart_stay_in_it_or_lead_to_another_chart() {
         old.into_iter().for_each(|old| fs::write(&link, old).unwrap());
     }
     symlink(".", web.join("circle")).unwrap();
-    assert!(helm::package_chart(&web).unwrap_err().to_string().contains("loop"));
+    let error = helm::package_chart(&web).unwrap_err().to_string();
+    assert!(error.contains("loop") || error.contains("levels of symbolic links"), "{error}");
     fs::remove_file(web.join("circle")).unwrap();
     drop(part);
 
