@@ -1,9 +1,9 @@
 //! The names of a bundle file's entries in its tar archive.
 
-use types::{Digest, DigestAlgorithm};
+use types::Digest;
 
 use crate::index::{BundleEntry, BundleEntryKind};
-use crate::tar_layout::{BLOCK, LONG_NAME_LENGTH, VOLUME_NAME};
+use crate::tar_layout::VOLUME_NAME;
 
 /// Digits of the offset in the name of a piece: any u64 fits, and names sort like the numbers.
 const OFFSET_DIGITS: usize = 20;
@@ -35,21 +35,11 @@ fn blob_entry_name(digest: &Digest, piece: Option<u64>) -> String {
     }
 }
 
-/// The bytes of an entry before its data, by the algorithm of its digest: the tar header, and before it
-/// the name of a sha512, which is too long for the header (141 bytes or more). All other names fit, the
-/// longest is a piece's of a sha256 with 98.
-pub(crate) fn entry_header_length(algorithm: DigestAlgorithm) -> u64 {
-    match algorithm {
-        DigestAlgorithm::Sha256 => BLOCK,
-        DigestAlgorithm::Sha512 => LONG_NAME_LENGTH + BLOCK,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::tar_layout::build_tar_header;
+    use crate::tar_layout::{build_tar_header, entry_header_length};
 
     #[test]
     fn the_header_of_each_name_has_the_length_that_is_planned() {

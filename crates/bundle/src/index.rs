@@ -7,8 +7,7 @@ use types::{Digest, DigestAlgorithm};
 
 use crate::BundleFileFault;
 use crate::end_record::{read_bytes_at, read_u16_at, read_u32_at, read_u64_at};
-use crate::entry_name::entry_header_length;
-use crate::tar_layout::padded_length;
+use crate::tar_layout::{entry_header_length, padded_length};
 
 const MAGIC: &[u8; 8] = b"gntryidx";
 const HEAD: usize = 32;

@@ -8,10 +8,11 @@ use store::{RootClosure, Source};
 use types::{ByteSize, Descriptor, Digest, DigestAlgorithm, Index as Layout};
 
 use crate::document::{BundleFileDocument, BundleManifest};
-use crate::entry_name::entry_header_length;
 use crate::index::{BundleEntry, BundleEntryKind, BundleIndex, MAX_ENTRIES, MAX_LENGTH};
 use crate::pack_plan::{BundleContents, BundleFileSize, BundleName, PackPlan, PlannedBundleFile};
-use crate::tar_layout::{BLOCK, END_LENGTH, OCI_LAYOUT, entry_length, padded_length};
+use crate::tar_layout::{
+    BLOCK, END_LENGTH, OCI_LAYOUT, entry_header_length, entry_length, padded_length,
+};
 use crate::{BundleId, Error, FORMAT, Result};
 
 /// The most bundle files: four digits number them in file names.

@@ -3,6 +3,8 @@
 //! Everything here is a pure function of the plan, so that the same lock and store give the same
 //! bytes, and so that verification can compute every header byte from the index alone.
 
+use types::DigestAlgorithm;
+
 use crate::{Error, Result};
 
 /// A tar block (POSIX.1-2017 pax, "ustar Interchange Format").
@@ -103,4 +105,14 @@ pub(crate) fn pad_document(mut json: Vec<u8>, reserve: u64) -> Vec<u8> {
     json.resize(length - 1, b' ');
     json.push(b'\n');
     json
+}
+
+/// The bytes of an entry before its data, by the algorithm of its digest: the tar header, and before it
+/// the name of a sha512, which is too long for the header (141 bytes or more). All other names fit, the
+/// longest is a piece's of a sha256 with 98.
+pub(crate) fn entry_header_length(algorithm: DigestAlgorithm) -> u64 {
+    match algorithm {
+        DigestAlgorithm::Sha256 => BLOCK,
+        DigestAlgorithm::Sha512 => LONG_NAME_LENGTH + BLOCK,
+    }
 }

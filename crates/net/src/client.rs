@@ -1,7 +1,5 @@
 //! The HTTP client: connection pools, proxies, certificates, credentials, and the retry loop.
 
-mod builder;
-
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -21,7 +19,6 @@ use crate::redirect::{MOST_REDIRECTS, follow_redirect};
 use crate::stall::UploadWatch;
 use crate::token_cache::{AccessRefusal, TokenCache};
 use crate::transports::{LoopbackScheme, Transports};
-pub use builder::ClientBuilder;
 
 use crate::{
     BandwidthLimit, Credentials, Error, HttpRequest, HttpResponse, RepeatPolicy, RequestAttempt,
@@ -37,21 +34,21 @@ const MOST_REDIRECT_BYTES: u64 = 64 << 10;
 /// The HTTP client. Cheap to clone; clones share connections, tokens and the limit of transfers.
 #[derive(Clone)]
 pub struct Client {
-    inner: Arc<ClientInner>,
+    pub(crate) inner: Arc<ClientInner>,
 }
 
-struct ClientInner {
-    transports: Arc<Transports>,
-    retry: RetryPolicy,
-    tokens: TokenCache,
-    transfer_permits: Arc<Semaphore>,
-    concurrency: usize,
-    idle_timeout: Duration,
-    answer_timeout: Duration,
+pub(crate) struct ClientInner {
+    pub(crate) transports: Arc<Transports>,
+    pub(crate) retry: RetryPolicy,
+    pub(crate) tokens: TokenCache,
+    pub(crate) transfer_permits: Arc<Semaphore>,
+    pub(crate) concurrency: usize,
+    pub(crate) idle_timeout: Duration,
+    pub(crate) answer_timeout: Duration,
     /// By their public form.
-    secret_urls: Mutex<HashMap<String, SecretUrl>>,
-    bandwidth: Option<BandwidthLimit>,
-    plain_http: PlainHttpServers,
+    pub(crate) secret_urls: Mutex<HashMap<String, SecretUrl>>,
+    pub(crate) bandwidth: Option<BandwidthLimit>,
+    pub(crate) plain_http: PlainHttpServers,
 }
 
 /// The permission to run one of the concurrent transfers; given back when dropped.
@@ -59,11 +56,6 @@ struct ClientInner {
 pub struct TransferPermit(#[expect(dead_code, reason = "held, not read")] OwnedSemaphorePermit);
 
 impl Client {
-    /// The default settings, to be changed before [`ClientBuilder::build`].
-    pub fn builder() -> ClientBuilder {
-        ClientBuilder::default()
-    }
-
     /// A client with the same connections and certificates, and other credentials.
     #[must_use]
     pub fn with_credentials(&self, credentials: Credentials) -> Self {

@@ -8,6 +8,7 @@ pub mod auth;
 mod bandwidth;
 pub mod body;
 mod client;
+mod client_builder;
 mod client_tls;
 mod credential;
 mod credentials;
@@ -30,7 +31,8 @@ mod token_scope;
 mod transports;
 
 pub use bandwidth::BandwidthLimit;
-pub use client::{Client, ClientBuilder, TransferPermit};
+pub use client::{Client, TransferPermit};
+pub use client_builder::ClientBuilder;
 pub use client_tls::UncheckedHosts;
 pub use credential::Credential;
 pub use credentials::Credentials;

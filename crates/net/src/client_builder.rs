@@ -10,7 +10,7 @@ use types::ClientCertificate;
 use types::config::UserConfig;
 use types::site::RegistryTarget;
 
-use super::{Client, ClientInner};
+use crate::client::{Client, ClientInner};
 use crate::client_tls::{
     ClientTlsSettings, UncheckedHosts, list_certificate_folders, read_certificates,
 };
@@ -239,5 +239,12 @@ impl ClientBuilder {
                 plain_http: self.plain_http,
             }),
         })
+    }
+}
+
+impl Client {
+    /// The default settings, to be changed before [`ClientBuilder::build`].
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
     }
 }
