@@ -17,10 +17,14 @@ use types::input::SetExpressions;
 const MAX_VALUES: u64 = 32 << 20;
 /// The name of the file with the merged `--set` values.
 const SET: &str = "set.yaml";
+/// The name of the archive of a chart folder whose dependencies had to be built.
+const CHART: &str = "chart.tgz";
 
 /// A chart, opened with its values.
 #[derive(Debug)]
 pub struct OpenedChart {
+    /// The chart's path in messages.
+    name: String,
     binary: helm::HelmBinary,
     given: helm::ReleaseSpec,
     /// For renders with an overlay: like `given`, but with `--set` turned into a values file. In
@@ -34,11 +38,19 @@ pub struct OpenedChart {
 impl OpenedChart {
     /// Reads the chart and its values. Blocks on the disk, and on helm if there are `--set`
     /// expressions. Does not render the chart yet.
-    pub fn open(binary: helm::HelmBinary, given: helm::ReleaseSpec) -> remote::Result<Self> {
+    pub fn open(binary: helm::HelmBinary, mut given: helm::ReleaseSpec) -> remote::Result<Self> {
         let name = given.chart.display().to_string();
+        let scratch = ScratchFolder::new("gantry-release-")?;
+        // helm renders and installs a folder only if its dependencies are in its `charts/`.
+        if given.chart.is_dir()
+            && let Some(whole) = helm::package_incomplete_chart(&given.chart)?
+        {
+            given.chart = scratch.path().join(CHART);
+            fs::write(&given.chart, &whole.bytes)
+                .map_err(|cause| write_error(&given.chart, cause))?;
+        }
         let files = helm::read_chart_files(&given.chart)?;
         let chart = HelmChart::read(files).map_err(|error| chart_error(&name, error))?;
-        let scratch = ScratchFolder::new("gantry-release-")?;
         let mut values = Value::Object(serde_json::Map::new());
         for file in &given.values {
             let own = read_values_file(file)?;
@@ -46,14 +58,14 @@ impl OpenedChart {
         }
         let mut folded = given.clone();
         if !given.set.is_empty() {
-            let all = merge_values_with_helm(&binary, &given, scratch.path())?;
+            let all = merge_values_with_helm(&binary, &name, &given, scratch.path())?;
             let path = scratch.path().join(SET);
             write_text(&path, &all.to_string())?;
             values::merge_values(&mut values, &all);
             folded.set = SetExpressions::default();
             folded.values.push(path);
         }
-        Ok(Self { binary, given, folded, chart, values, scratch })
+        Ok(Self { name, binary, given, folded, chart, values, scratch })
     }
 
     /// The arguments for helm: the chart's file, its values files and `--set` expressions,
@@ -92,12 +104,11 @@ impl OpenedChart {
 
     /// Adds this chart's name to an error of the chart crate.
     pub fn to_remote_error(&self, error: chart::Error) -> remote::Error {
-        let chart = self.given.chart.display().to_string();
         match error {
             chart::Error::Render { message } => {
-                remote::Error::Render { chart, message: message.into() }
+                remote::Error::Render { chart: self.name.clone(), message: message.into() }
             }
-            other => chart_error(&chart, other),
+            other => chart_error(&self.name, other),
         }
     }
 
@@ -150,7 +161,7 @@ impl OpenedChart {
         write_text(&path, &overlay.to_string())?;
         let mut given = self.given.clone();
         given.values.push(path);
-        let all = merge_values_with_helm(&self.binary, &given, self.scratch.path())?;
+        let all = merge_values_with_helm(&self.binary, &self.name, &given, self.scratch.path())?;
         Ok(first_difference(overlay, &all, ""))
     }
 }
@@ -167,9 +178,11 @@ fn first_difference(wanted: &Value, all: &Value, path: &str) -> Option<String> {
 }
 
 /// Merges values files and `--set` expressions by helm itself: renders a chart that prints its
-/// values. `--set` has its own syntax (lists, escapes, types), which is not parsed again here.
+/// values. `--set` has its own syntax (lists, escapes, types), which is not parsed again here. `name` is
+/// the chart in messages.
 fn merge_values_with_helm(
     binary: &helm::HelmBinary,
+    name: &str,
     given: &helm::ReleaseSpec,
     scratch: &Path,
 ) -> remote::Result<Value> {
@@ -181,12 +194,11 @@ fn merge_values_with_helm(
     let release = helm::ReleaseSpec { chart: chart.clone(), ..given.clone() };
     let rendered = binary.render_release(&release).map_err(|error| match error {
         remote::Error::Render { message, .. } => {
-            remote::Error::Render { chart: given.chart.display().to_string(), message }
+            remote::Error::Render { chart: name.to_owned(), message }
         }
         other => other,
     })?;
-    let all = values::read_values("--set", &rendered)
-        .map_err(|error| chart_error(&given.chart.display().to_string(), error))?;
+    let all = values::read_values("--set", &rendered).map_err(|error| chart_error(name, error))?;
     Ok(all.get("values").cloned().unwrap_or_default())
 }
 

@@ -2,7 +2,7 @@
 //! what it was, unless it is to be upgraded, or content of it from this machine is gone from the
 //! store.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use store::{Source, Store};
 use types::input::AttachedContent;
@@ -25,6 +25,11 @@ pub(crate) struct LockPins<'a> {
     previous: Option<&'a Lock>,
     upgrade: &'a UpgradeSelection,
     store: &'a Store,
+    images: HashMap<&'a Reference, &'a lock::LockedImage>,
+    /// The charts by their source and name in it: one may be locked in several versions and releases.
+    charts: HashMap<(&'a str, Option<&'a str>), Vec<&'a lock::LockedChart>>,
+    /// The blobs of each root that came from local sources.
+    local: HashMap<&'a Reference, Vec<Blob>>,
 }
 
 impl<'a> LockPins<'a> {
@@ -33,7 +38,26 @@ impl<'a> LockPins<'a> {
         upgrade: &'a UpgradeSelection,
         store: &'a Store,
     ) -> Self {
-        Self { previous, upgrade, store }
+        let mut pins = Self {
+            previous,
+            upgrade,
+            store,
+            images: HashMap::new(),
+            charts: HashMap::new(),
+            local: HashMap::new(),
+        };
+        let Some(previous) = previous else { return pins };
+        pins.images = previous.images.iter().map(|image| (&image.reference, image)).collect();
+        for chart in &previous.charts {
+            let key = (chart.chart.as_str(), chart.name.as_deref());
+            pins.charts.entry(key).or_default().push(chart);
+        }
+        for content in previous.blobs() {
+            if content.origin == BlobOrigin::Local {
+                pins.local.entry(content.owner).or_default().push(content.blob);
+            }
+        }
+        pins
     }
 
     /// The names to upgrade that nothing in the previous lock has.
@@ -41,16 +65,16 @@ impl<'a> LockPins<'a> {
         let UpgradeSelection::Named(names) = self.upgrade else { return Vec::new() };
         // Without a previous lock everything is resolved again anyway.
         let Some(previous) = self.previous else { return Vec::new() };
-        let all: Vec<Vec<String>> = previous
+        let all: HashSet<String> = previous
             .charts
             .iter()
             .map(chart_names)
             .chain(previous.images.iter().map(|image| reference_names(&image.reference)))
             .chain(previous.models.iter().map(model_names))
             .chain(previous.files.iter().map(|file| vec![file.file.clone()]))
+            .flatten()
             .collect();
-        let is_known = |name: &str| all.iter().flatten().any(|known| known == name);
-        names.iter().map(String::as_str).filter(|name| !is_known(name)).collect()
+        names.iter().map(String::as_str).filter(|name| !all.contains(*name)).collect()
     }
 
     /// The pinned chart that the input requests in the same way: chart, name and version.
@@ -60,10 +84,8 @@ impl<'a> LockPins<'a> {
         name: Option<&str>,
         requested: Option<&str>,
     ) -> Option<&'a lock::LockedChart> {
-        self.previous?.charts.iter().find(|pinned| {
-            pinned.chart == chart
-                && pinned.name.as_deref() == name
-                && pinned.requested.as_deref() == requested
+        self.charts.get(&(chart, name))?.iter().copied().find(|pinned| {
+            pinned.requested.as_deref() == requested
                 && self.is_kept(&chart_names(pinned))
                 && self.is_local_content_stored(&pinned.reference)
                 && pinned.manifest.layers.iter().all(|blob| self.is_stored(*blob))
@@ -78,9 +100,8 @@ impl<'a> LockPins<'a> {
         platforms: &[Platform],
         attached: AttachedContent,
     ) -> Option<&'a lock::LockedImage> {
-        self.previous?.images.iter().find(|pinned| {
-            pinned.reference == *reference
-                && pinned.platforms == platforms
+        self.images.get(reference).copied().filter(|pinned| {
+            pinned.platforms == platforms
                 && pinned.attached_content == attached
                 && pinned.from.is_none()
                 && self.is_kept(&reference_names(reference))
@@ -117,12 +138,7 @@ impl<'a> LockPins<'a> {
 
     /// Whether all content of a root that came from local sources is in the store.
     fn is_local_content_stored(&self, owner: &Reference) -> bool {
-        let Some(previous) = self.previous else { return false };
-        let content = previous.blobs();
-        content
-            .iter()
-            .filter(|content| content.owner == owner && content.origin == BlobOrigin::Local)
-            .all(|content| self.is_stored(content.blob))
+        self.local.get(owner).is_none_or(|blobs| blobs.iter().all(|blob| self.is_stored(*blob)))
     }
 
     fn is_stored(&self, blob: Blob) -> bool {

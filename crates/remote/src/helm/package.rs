@@ -2,14 +2,15 @@
 //! sorted, without times, owners and modes. They are stored without compression, so that the bytes
 //! do not depend on the version of a compressor; charts are small compared with one image layer.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use flate2::{Compression, GzBuilder};
 
-use super::archive::{ChartArchive, MAX_ARCHIVE, MAX_FILE, read_file};
+use super::archive::{ChartArchive, MAX_ARCHIVE, MAX_FILE};
+use super::dependencies::{self, list_missing_dependencies};
 use super::ignore::{ChartPathKind, HelmIgnoreRules};
 use super::metadata::ChartMetadata;
 use crate::linked_folder::{LinkedFolder, join_paths};
@@ -24,25 +25,100 @@ const MODE: u32 = 0o644;
 /// The chart's own description.
 const METADATA: &str = "Chart.yaml";
 
-/// Packs a chart folder. As for `helm package`, its dependencies must be in its `charts/`. Links are
-/// followed as far as they stay in the folder; one in `charts/` may also lead to the folder of another
-/// chart, as in a repository with several charts. Blocks on the disk.
+/// Packs a chart folder. As for `helm package`, its dependencies must be in its `charts/`, except
+/// those that are folders themselves (`file://`): their files are packed as if they were in `charts/`,
+/// where `helm dependency build` would put them. The folder is not changed. Links are followed as far as
+/// they stay in the folder; one in `charts/` may also lead to the folder of another chart, as in a
+/// repository with several charts. Blocks on the disk.
 pub fn package_chart(folder: &Path) -> Result<ChartArchive> {
-    let what = folder.display().to_string();
-    let not_a_chart =
-        |reason: String| Error::Local { path: folder.to_owned(), reason: reason.into() };
-    let unreadable = |cause| Error::Read { what: what.clone(), cause };
-    let source = LinkedFolder::open(folder.to_owned())?;
-    let Some(metadata) = source.read_document(METADATA, MAX_FILE)? else {
-        return Err(not_a_chart("it has no Chart.yaml, so it is not a Helm chart".into()));
+    write_archive(folder, list_content(folder, &[])?)
+}
+
+/// Packs a chart folder that lacks dependencies which [`package_chart`] can build; `None` for one that
+/// is whole, which helm can read as it is. Blocks on the disk.
+pub fn package_incomplete_chart(folder: &Path) -> Result<Option<ChartArchive>> {
+    let metadata = read_metadata(&LinkedFolder::open(folder.to_owned())?)?;
+    match list_missing_dependencies(folder, &metadata)?.is_empty() {
+        true => Ok(None),
+        false => package_chart(folder).map(Some),
+    }
+}
+
+fn read_metadata(folder: &LinkedFolder) -> Result<ChartMetadata> {
+    let path = folder.display_path("");
+    let Some(metadata) = folder.read_document(METADATA, MAX_FILE)? else {
+        return Err(Error::Local {
+            path,
+            reason: "it has no Chart.yaml, so it is not a Helm chart".into(),
+        });
     };
+    ChartMetadata::parse(&path.display().to_string(), &metadata)
+}
+
+/// The content of a chart folder, with the dependencies that are folders elsewhere.
+struct ChartFolder {
+    metadata: ChartMetadata,
+    files: Vec<PackedFile>,
+}
+
+/// Lists the content of a chart folder. `parents` are the charts that it is a dependency of.
+fn list_content(folder: &Path, parents: &[PathBuf]) -> Result<ChartFolder> {
+    let source = LinkedFolder::open(folder.to_owned())?;
+    let metadata = read_metadata(&source)?;
     let ignored = source.read_document(".helmignore", MAX_FILE)?.unwrap_or_default();
-    let rules =
-        HelmIgnoreRules::parse(&format!("{what}/.helmignore"), &String::from_utf8_lossy(&ignored))?;
-    let metadata = ChartMetadata::parse(&what, &metadata)?;
+    let name = format!("{}/.helmignore", folder.display());
+    let rules = HelmIgnoreRules::parse(&name, &String::from_utf8_lossy(&ignored))?;
     let mut files = list_packed_files(source, &rules)?;
     // After the list, which has no links that lead elsewhere.
-    check_dependencies(folder, &metadata, &what)?;
+    files.extend(list_dependency_files(folder, &metadata, parents)?);
+    Ok(ChartFolder { metadata, files })
+}
+
+/// Lists the files of the dependencies that are missing in `charts/` and that are folders elsewhere, as
+/// if they were in `charts/`. `Chart.lock` is not read: the folder has one version only.
+fn list_dependency_files(
+    folder: &Path,
+    metadata: &ChartMetadata,
+    parents: &[PathBuf],
+) -> Result<Vec<PackedFile>> {
+    let missing = list_missing_dependencies(folder, metadata)?;
+    if missing.is_empty() {
+        return Ok(Vec::new());
+    }
+    let wrong = |reason: String| Error::Local { path: folder.to_owned(), reason: reason.into() };
+    let own = folder
+        .canonicalize()
+        .map_err(|cause| Error::Read { what: folder.display().to_string(), cause })?;
+    let parents = [parents, &[own]].concat();
+    // A chart that is a dependency twice, under two aliases, is one.
+    let mut built = BTreeMap::new();
+    for (dependency, path) in dependencies::find_dependency_folders(folder, &missing)? {
+        let (name, repository) = (&dependency.name, &dependency.repository);
+        let place = path.canonicalize().map_err(|cause| {
+            wrong(format!("the dependency {name} is not at {repository}: {cause}"))
+        })?;
+        if parents.contains(&place) {
+            return Err(wrong(format!(
+                "its dependency {name} at {repository} is the chart itself, or depends on it"
+            )));
+        }
+        let content = list_content(&place, &parents)?;
+        dependencies::check_dependency(folder, dependency, &content.metadata)?;
+        let target = format!("charts/{}-{}", content.metadata.name, content.metadata.version);
+        built.insert(target, content.files);
+    }
+    let files = built.into_iter().flat_map(|(target, files)| {
+        files
+            .into_iter()
+            .map(move |file| PackedFile { path: format!("{target}/{}", file.path), ..file })
+    });
+    Ok(files.collect())
+}
+
+/// Writes the archive of a chart folder.
+fn write_archive(chart: &Path, content: ChartFolder) -> Result<ChartArchive> {
+    let unreadable = |cause| Error::Read { what: chart.display().to_string(), cause };
+    let ChartFolder { metadata, mut files } = content;
     // First, so that a reader of a stream finds it without reading the rest.
     files.sort_by_key(|file| (file.path != METADATA, file.path.clone()));
     let mut tar = tar::Builder::new(Vec::new());
@@ -51,9 +127,13 @@ pub fn package_chart(folder: &Path) -> Result<ChartArchive> {
         // Checked before it is read: a stray file in the folder may have any length.
         total += size;
         if size > MAX_FILE || total > MAX_ARCHIVE {
-            return Err(not_a_chart(format!(
-                "{path} makes it too large: helm reads files of up to 5 MiB and charts of up to 100 MiB; list files that do not belong to the chart in .helmignore"
-            )));
+            return Err(Error::Local {
+                path: chart.to_owned(),
+                reason: format!(
+                    "{path} makes it too large: helm reads files of up to 5 MiB and charts of up to 100 MiB; list files that do not belong to the chart in .helmignore"
+                )
+                .into(),
+            });
         }
         let missing = || folder.read_error(&inside)(std::io::ErrorKind::NotFound.into());
         let bytes = folder.read_document(&inside, MAX_FILE)?.ok_or_else(missing)?;
@@ -184,40 +264,4 @@ fn open_linked_chart(
         return Ok(None);
     }
     LinkedFolder::open(link).map(Some)
-}
-
-/// Checks that all dependencies in `Chart.yaml` are in `charts/` (helm 3.22,
-/// pkg/action/package.go).
-fn check_dependencies(folder: &Path, metadata: &ChartMetadata, what: &str) -> Result<()> {
-    if metadata.dependencies.is_empty() {
-        return Ok(());
-    }
-    let mut there = BTreeSet::new();
-    if let Ok(entries) = std::fs::read_dir(folder.join("charts")) {
-        for entry in entries.flatten() {
-            let path = entry.path();
-            if path.join(METADATA).is_file() {
-                let bytes = read_file(&path.join(METADATA), MAX_FILE)?;
-                there.insert(ChartMetadata::parse(&path.display().to_string(), &bytes)?.name);
-            } else if path.extension().is_some_and(|extension| extension == "tgz") {
-                there.insert(ChartArchive::read(&path)?.metadata.name);
-            }
-        }
-    }
-    let missing: Vec<&str> = metadata
-        .dependencies
-        .iter()
-        .map(|dependency| dependency.name.as_str())
-        .filter(|name| !there.contains(*name))
-        .collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    Err(Error::Local {
-        path: what.into(),
-        reason: format!(
-            "dependencies in Chart.yaml are missing in charts/: {}; run `helm dependency build {what}`",
-            missing.join(", ")
-        ).into(),
-    })
 }

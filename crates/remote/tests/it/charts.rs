@@ -168,7 +168,7 @@ fn a_folder_becomes_the_same_archive_every_time_and_helm_renders_it_alike() {
 fn an_umbrella_needs_its_charts() {
     let folder = tempfile::tempdir().unwrap();
     let umbrella = chart(folder.path(), "umbrella", "1.0.0");
-    let yaml = "apiVersion: v2\nname: umbrella\nversion: 1.0.0\ndependencies: [{name: sub, version: 1.x, repository: \"file://../sub\"}]\n";
+    let yaml = "apiVersion: v2\nname: umbrella\nversion: 1.0.0\ndependencies: [{name: sub, version: 1.x, repository: \"https://charts.example\"}]\n";
     fs::write(umbrella.join("Chart.yaml"), yaml).unwrap();
 
     let error = helm::package_chart(&umbrella).unwrap_err().to_string();
@@ -177,6 +177,95 @@ fn an_umbrella_needs_its_charts() {
 
     assert!(error.contains("helm dependency build") && error.contains("sub"), "{error}");
     assert_eq!(whole.metadata.dependencies[0].name, "sub");
+}
+
+/// An umbrella in `top` of two charts beside it, one of them under an alias too, of which one has a part
+/// of its own; nothing is in any `charts/`.
+fn umbrella_of_folders(folder: &Path) -> PathBuf {
+    let top = chart(folder, "top", "1.0.0");
+    chart(folder, "sub", "0.1.0");
+    chart(folder, "part", "2.0.0");
+    let dependencies = |name: &str, version: &str, list: &str| {
+        let yaml =
+            format!("apiVersion: v2\nname: {name}\nversion: {version}\ndependencies:\n{list}");
+        fs::write(folder.join(name).join("Chart.yaml"), yaml).unwrap();
+    };
+    dependencies(
+        "top",
+        "1.0.0",
+        "- {name: sub, version: '>=0.1.0', repository: 'file://../sub'}\n\
+         - {name: sub, alias: other, version: 0.1.0, repository: 'file://../sub'}\n",
+    );
+    dependencies("sub", "0.1.0", "- {name: part, version: ^2, repository: 'file://../part'}\n");
+    top
+}
+
+#[test]
+fn dependencies_that_are_folders_are_built_as_helm_builds_them_and_nothing_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let top = umbrella_of_folders(folder.path());
+    let helm = HelmBinary::at_path(&helm()).unwrap();
+
+    let archive = helm::package_incomplete_chart(&top).unwrap().unwrap();
+
+    assert_eq!(helm::package_chart(&top).unwrap(), archive);
+    assert!(!top.join("charts").exists() && !folder.path().join("sub/charts").exists());
+    let tgz = folder.path().join("top.tgz");
+    fs::write(&tgz, &archive.bytes).unwrap();
+    let ours = helm.render_release(&release(&tgz)).unwrap();
+    // helm itself, from the inside out.
+    for name in ["sub", "top"] {
+        let chart = folder.path().join(name);
+        world::run(&text(&self::helm()), &["dependency", "update", &text(&chart)]);
+    }
+    assert_eq!(ours, helm.render_release(&release(&top)).unwrap());
+    assert!(ours.contains("top/charts/other/charts/part/"), "{ours}");
+    assert_eq!(helm::package_incomplete_chart(&top).unwrap(), None);
+}
+
+#[test]
+fn a_dependency_that_cannot_be_built_is_told() {
+    for (change, parts) in [
+        (
+            ("sub/Chart.yaml", "apiVersion: v2\nname: sub\nversion: 0.0.9\n"),
+            ["version >=0.1.0", "has version 0.0.9"],
+        ),
+        (
+            ("sub/Chart.yaml", "apiVersion: v2\nname: bus\nversion: 0.1.0\n"),
+            ["dependency sub", "called bus"],
+        ),
+        (
+            (
+                "part/Chart.yaml",
+                "apiVersion: v2\nname: part\nversion: 2.0.0\ndependencies: \
+                 [{name: top, version: 1.x, repository: 'file://../top'}]\n",
+            ),
+            ["dependency top", "is the chart itself"],
+        ),
+        (
+            (
+                "part/Chart.yaml",
+                "apiVersion: v2\nname: part\nversion: 2.0.0\ndependencies: \
+                 [{name: db, version: 1.x, repository: 'https://charts.example'}]\n",
+            ),
+            ["missing in charts/: db", "helm dependency build"],
+        ),
+        (
+            (
+                "part/Chart.yaml",
+                "apiVersion: v2\nname: part\nversion: 2.0.0\ndependencies: \
+                 [{name: db, version: 1.x, repository: 'file://../nowhere'}]\n",
+            ),
+            ["dependency db", "file://../nowhere"],
+        ),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let top = umbrella_of_folders(folder.path());
+        let (file, content) = change;
+        fs::write(folder.path().join(file), content).unwrap();
+        let error = helm::package_chart(&top).unwrap_err().to_string();
+        assert!(parts.iter().all(|part| error.contains(part)), "{file}: {error}");
+    }
 }
 
 /// A chart repository with three versions, created by helm.
