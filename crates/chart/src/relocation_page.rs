@@ -353,7 +353,7 @@ impl RelocationPage<'_> {
     fn possible_section(&self) -> PageSection {
         let mut table = PageTable::new([("Image", WIDE), ("Reason", WIDE)]);
         for possible in &self.report.possible {
-            let image = TextLine::code(possible.image.to_string());
+            let image = TextLine::code(format!("{}{}", possible.image, possible.lock_remark()));
             table.add_row(Tone::Neutral, [image.into(), possible.reason().into()]);
         }
         let section = PageSection::new("Not proven");

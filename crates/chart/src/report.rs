@@ -318,7 +318,8 @@ impl RelocationReport {
                 "\n## Not proven\n\nThe manifests do not show whether an operator pulls these.\n\n",
             );
             for possible in &self.possible {
-                let _ = writeln!(text, "- `{}`: {}", possible.image, possible.reason());
+                let (image, remark) = (&possible.image, possible.lock_remark());
+                let _ = writeln!(text, "- `{image}`{remark}: {}", possible.reason());
             }
         }
         text.push_str(&self.unconfirmed_markdown());

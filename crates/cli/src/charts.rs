@@ -67,6 +67,7 @@ impl RenderArgs {
                 .iter()
                 .map(|variant| variant.iter().map(here).collect::<Result<_>>())
                 .collect::<Result<_>>()?,
+            include: None,
             needs: vec![],
         })
     }

@@ -163,7 +163,12 @@ fn last_path_segment(reference: &str) -> &str {
 /// Describes where an image was found: chart, template, object, field.
 fn describe_source(seen: &lock::ImageMention) -> String {
     let more = [&seen.template, &seen.object, &seen.field].into_iter().flatten();
-    std::iter::once(&seen.by).chain(more).map(String::as_str).collect::<Vec<_>>().join(" ")
+    let place =
+        std::iter::once(&seen.by).chain(more).map(String::as_str).collect::<Vec<_>>().join(" ");
+    match &seen.possible {
+        Some(why) => format!("{place} (only possible: {why})"),
+        None => place,
+    }
 }
 
 /// Cuts a text that a stranger wrote to a length that a page can show.

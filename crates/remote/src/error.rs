@@ -259,7 +259,7 @@ impl Error {
     }
 
     /// Something that was not found where it was searched for; `there` are the names that exist.
-    pub(crate) fn not_found_among(what: impl Into<String>, there: &[String]) -> Self {
+    pub fn not_found_among(what: impl Into<String>, there: &[String]) -> Self {
         // A repository may have thousands of tags: a message names a few of them.
         const SHOWN: usize = 8;
         let hint = match there {

@@ -1,11 +1,12 @@
 //! Resolves charts: they are downloaded or packaged, stored as OCI artifacts, rendered for every
 //! variant, and searched for images.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chart::OperatorRules;
-use chart::find::Confidence;
+use chart::find::{Confidence, FoundImage};
 use futures::stream::{self, StreamExt};
 use remote::helm::{self, ChartArchive};
 use remote::oci::RegistryClient;
@@ -17,6 +18,9 @@ use crate::ResolveProblem;
 use crate::context::{LOOKUPS, ResolveContext, resolve_path_from, run_blocking};
 use crate::opened_chart::OpenedChart;
 use crate::pins::LockPins;
+use crate::possible_images::{
+    self, LeftOutCause, LeftOutImage, MissingImagePolicy, PossibleSelection, explain_possible,
+};
 
 /// The registry host in the names of charts that come from local folders and archives.
 const LOCAL: &str = "charts.gantry";
@@ -28,13 +32,15 @@ const RELEASE: &str = "release-name";
 pub(crate) struct ResolvedChart {
     pub(crate) locked: lock::LockedChart,
     pub(crate) images: Vec<ChartImage>,
+    /// Images that are only possible and that the input does not include.
+    pub(crate) left_out: Vec<LeftOutImage>,
 }
 
-/// An image that a render names.
+/// An image that a render names and that is carried.
 pub(crate) struct ChartImage {
     pub(crate) reference: Reference,
     pub(crate) seen: ImageMention,
-    pub(crate) confidence: Confidence,
+    pub(crate) if_absent: MissingImagePolicy,
 }
 
 /// Resolves all charts of the input, several at once.
@@ -60,19 +66,36 @@ pub(crate) async fn resolve_charts(
         .map(|chart| {
             let binary = binary.clone();
             let rules = &rules;
-            async move { (chart, resolve_chart(world, chart, pins, binary, rules).await) }
+            async move {
+                let outcome = resolve_chart(world, input, chart, pins, binary, rules).await;
+                (chart, outcome)
+            }
         })
         .buffered(LOOKUPS)
         .collect()
         .await;
     let mut resolved = Vec::new();
+    let mut has_all = true;
+    // The images of the charts that have no `include:` of their own.
+    let mut common = BTreeSet::new();
     for (chart, outcome) in outcomes {
         match outcome {
-            Ok(one) => resolved.push(one),
+            Ok(one) => {
+                if chart.include.is_none() {
+                    common.extend(one.images.iter().map(|image| image.reference.clone()));
+                    common.extend(one.left_out.iter().map(|image| image.reference.clone()));
+                }
+                resolved.push(one);
+            }
             Err(cause) => {
+                has_all = false;
                 problems.push(ResolveProblem { thing: format_source(&chart.source), cause });
             }
         }
+    }
+    // A chart that failed may have the image.
+    if has_all {
+        possible_images::check_common_patterns(input, &common, problems);
     }
     resolved
 }
@@ -80,6 +103,7 @@ pub(crate) async fn resolve_charts(
 /// Resolves one chart, by its pin where there is one, and finds its images.
 async fn resolve_chart(
     world: &ResolveContext,
+    input: &Input,
     chart: &input::InputChart,
     pins: &LockPins<'_>,
     binary: helm::HelmBinary,
@@ -118,8 +142,57 @@ async fn resolve_chart(
         reference,
         manifest,
     };
-    let images = find_chart_images(world, chart, &locked, binary, rules).await?;
-    Ok(ResolvedChart { locked, images })
+    let found = find_chart_images(world, chart, &locked, binary, rules).await?;
+    let selection = PossibleSelection::new(input, chart)?;
+    select_chart_images(chart, locked, found, &selection)
+}
+
+/// Divides the images of a chart into those that are carried and those that are left out.
+fn select_chart_images(
+    chart: &input::InputChart,
+    locked: lock::LockedChart,
+    found: Vec<FoundImage>,
+    selection: &PossibleSelection,
+) -> remote::Result<ResolvedChart> {
+    if chart.include.is_some() {
+        let all: BTreeSet<_> = found.iter().map(|found| found.reference.clone()).collect();
+        if let Some(pattern) = selection.list_unmatched(&all).first() {
+            let place = format!("the release {}", locked.release);
+            return Err(possible_images::unmatched_error(pattern, &place, &all));
+        }
+    }
+    let mut resolved = ResolvedChart { locked, images: Vec::new(), left_out: Vec::new() };
+    let mut left_out = BTreeSet::new();
+    for found in found {
+        let policy = selection.find_policy(&found);
+        let release = resolved.locked.release.clone();
+        let possible = (found.confidence == Confidence::Possible).then(|| explain_possible(&found));
+        let Some(if_absent) = policy else {
+            // The first place is enough: the reason is mostly the same at all of them.
+            if left_out.insert(found.reference.clone()) {
+                resolved.left_out.push(LeftOutImage {
+                    release,
+                    reference: found.reference,
+                    location: found.place.to_string(),
+                    cause: LeftOutCause::Possible,
+                    reason: possible.unwrap_or_default(),
+                });
+            }
+            continue;
+        };
+        let place = found.place;
+        let field = place.path.to_string();
+        let seen = ImageMention {
+            by: release,
+            template: place.template,
+            object: Some(format!("{}/{}", place.kind, place.name)),
+            field: Some(field).filter(|field| !field.is_empty()),
+            values: found.values.iter().map(ToString::to_string).collect(),
+            possible,
+        };
+        resolved.images.push(ChartImage { reference: found.reference, seen, if_absent });
+    }
+    Ok(resolved)
 }
 
 /// A chart that is in the store.
@@ -238,7 +311,7 @@ async fn find_chart_images(
     locked: &lock::LockedChart,
     binary: helm::HelmBinary,
     rules: &Arc<OperatorRules>,
-) -> remote::Result<Vec<ChartImage>> {
+) -> remote::Result<Vec<FoundImage>> {
     let archive = chart_archive_path(world, &locked.reference, &locked.manifest).await?;
     let chart = &input::InputChart { release: Some(locked.release.clone()), ..chart.clone() };
     // The first render has the values alone, without any variant.
@@ -262,18 +335,7 @@ async fn find_chart_images(
                 locked.release, place.kind, place.name, place.path, broken.text, broken.reason
             ));
         }
-        images.extend(findings.images.into_iter().filter(is_pulled).map(|found| {
-            let place = found.place;
-            let field = place.path.to_string();
-            let seen = ImageMention {
-                by: locked.release.clone(),
-                template: place.template,
-                object: Some(format!("{}/{}", place.kind, place.name)),
-                field: Some(field).filter(|field| !field.is_empty()),
-                values: found.values.iter().map(ToString::to_string).collect(),
-            };
-            ChartImage { reference: found.reference, seen, confidence: found.confidence }
-        }));
+        images.extend(findings.images);
     }
     Ok(images)
 }
@@ -375,12 +437,6 @@ async fn chart_archive_path(
             hint: format!("its manifest has no layer of the type {}", media_type::HELM_CONTENT),
         }),
     }
-}
-
-/// Whether the kubelet or an operator is expected to pull the image. Mere possibilities are not
-/// carried; a user can add them to `images:`.
-fn is_pulled(found: &chart::find::FoundImage) -> bool {
-    found.confidence >= Confidence::Likely
 }
 
 /// Names the chart of a render error as the user knows it: helm's message has the path of the blob

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use types::lock::{ImageOrigin, Lock, LockedModel, ModelOrigin};
+use types::lock::{ImageOrigin, Lock, LockedImage, LockedModel, ModelOrigin};
 use types::{Digest, Reference};
 
 use crate::{Error, Result};
@@ -27,6 +27,17 @@ pub(crate) fn check_names(lock: &Lock) -> Result<()> {
             None => {
                 seen.insert(name, (digest, place));
             }
+        }
+    }
+    // One index of which two sources have different platforms. The images are sorted.
+    for pair in lock.images.windows(2) {
+        let [one, other] = pair else { continue };
+        if one.reference == other.reference && one.manifests != other.manifests {
+            return Err(Error::NameCollision {
+                name: one.reference.to_string(),
+                first: describe_content(one),
+                second: describe_content(other),
+            });
         }
     }
     let mut releases: HashMap<(&str, Option<&str>), String> = HashMap::new();
@@ -58,14 +69,7 @@ fn list_places(lock: &Lock) -> Vec<(&Reference, Digest, String)> {
         ));
     }
     for image in &lock.images {
-        let place = match &image.from {
-            None => format!("the image in {}", image.reference.registry()),
-            Some(ImageOrigin::Archive(path)) => format!("the archive {path}"),
-            Some(ImageOrigin::Layout(path)) => format!("the layout {path}"),
-            Some(ImageOrigin::Docker(socket)) => format!("the container engine at {socket}"),
-            Some(ImageOrigin::Gantry(_)) => "tools:".to_owned(),
-        };
-        places.push((&image.reference, image.digest, place));
+        places.push((&image.reference, image.digest, describe_source(image)));
         for attached in &image.attached {
             let place = format!("what is attached to {}", image.reference);
             places.push((&attached.reference, attached.manifest.digest, place));
@@ -90,6 +94,27 @@ fn list_places(lock: &Lock) -> Vec<(&Reference, Digest, String)> {
     places
 }
 
+fn describe_source(image: &LockedImage) -> String {
+    match &image.from {
+        None => format!("the image in {}", image.reference.registry()),
+        Some(ImageOrigin::Archive(path)) => format!("the archive {path}"),
+        Some(ImageOrigin::Layout(path)) => format!("the layout {path}"),
+        Some(ImageOrigin::Docker(socket)) => format!("the container engine at {socket}"),
+        Some(ImageOrigin::Gantry(_)) => "tools:".to_owned(),
+    }
+}
+
+/// Which platforms of an image are carried, and from where.
+fn describe_content(image: &LockedImage) -> String {
+    let platforms: Vec<String> = image
+        .manifests
+        .iter()
+        .filter_map(|one| one.platform.as_ref())
+        .map(ToString::to_string)
+        .collect();
+    format!("{} of {}", platforms.join(" and "), describe_source(image))
+}
+
 fn describe_origin(from: Option<&ModelOrigin>, remote: &str) -> String {
     match from {
         None => remote.to_owned(),
@@ -102,7 +127,7 @@ fn describe_origin(from: Option<&ModelOrigin>, remote: &str) -> String {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use types::lock::{LockedChart, LockedImage, LockedManifest};
+    use types::lock::{LockedChart, LockedManifest};
 
     use super::*;
 

@@ -67,7 +67,7 @@ pub fn plan_fetch(world: &ResolveContext, lock: &Lock) -> Result<FetchPlan> {
 pub async fn restore_content(world: &ResolveContext, input: &Input, lock: &Lock) -> Result<()> {
     let again =
         crate::lock_input::lock_input(world, input, Some(lock), &UpgradeSelection::Nothing).await?;
-    let (now, then) = (again.roots(), lock.roots());
+    let (now, then) = (again.lock.roots(), lock.roots());
     let now: HashMap<&Reference, &Root> = now.iter().map(|root| (&root.name, root)).collect();
     match then.iter().find(|root| now.get(&root.name) != Some(root)) {
         Some(changed) => Err(Error::Changed { thing: changed.name.to_string() }),

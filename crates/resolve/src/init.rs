@@ -45,6 +45,7 @@ images: []
 #   - docker.io/library/busybox:1.36
 #   - {image: \"registry.example/own:1\", platforms: [linux/amd64, linux/arm64]}
 #   - {image: \"own:1\", archive: own.tar}          # `docker save` or an OCI archive
+#   - {archive: vendor.tar.gz}                      # all images in it; `images: [vendor/*]` chooses
 #   - {image: \"own:1\", layout: ./own-layout}      # an OCI layout
 #   - {image: \"own:1\", docker: /var/run/docker.sock}
 
@@ -106,6 +107,7 @@ fn render_chart_entry(chart: &InitChart) -> String {
     # namespace: app
     # kubeVersion: \"1.33\"
     # variants: [[values-gpu.yaml]]   # further renders; the images of all are carried
+    # include: possible               # images that an operator may pull, or of features that are off
 ",
     );
     text

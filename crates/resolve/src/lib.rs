@@ -6,6 +6,7 @@
 //! Also here: opening a chart with its values ([`OpenedChart`]), which `relocate`, `deploy` and others
 //! work on.
 
+mod archives;
 mod charts;
 mod collisions;
 mod context;
@@ -18,13 +19,15 @@ mod lock_input;
 mod models;
 mod opened_chart;
 mod pins;
+mod possible_images;
 mod requests;
 
 pub use charts::{open_chart, open_local_chart};
 pub use context::ResolveContext;
 pub use error::{Error, ResolveProblem, Result};
 pub use fetch_plan::{FetchPlan, plan_fetch, publish_roots, restore_content};
-pub use lock_input::lock_input;
+pub use lock_input::{LockedInput, lock_input};
 pub use opened_chart::OpenedChart;
 pub use pins::UpgradeSelection;
+pub use possible_images::{LeftOutCause, LeftOutImage};
 pub use requests::{FileComparison, list_input_changes};

@@ -1,25 +1,38 @@
 //! Locks an input: charts first, then the images that they name, models and files.
 
+use std::collections::HashSet;
+
+use types::Reference;
 use types::input::Input;
 use types::lock::{self, Lock};
 
 use crate::pins::LockPins;
 use crate::{
-    Error, ResolveContext, Result, UpgradeSelection, charts, collisions, files, images, models,
-    requests,
+    Error, LeftOutImage, ResolveContext, Result, UpgradeSelection, charts, collisions, files,
+    images, models, requests,
 };
+
+/// A lock, and what its charts name that is not in it.
+#[derive(Debug)]
+pub struct LockedInput {
+    /// The lock.
+    pub lock: Lock,
+    /// The images that are left out, sorted by release and name.
+    pub left_out: Vec<LeftOutImage>,
+}
 
 /// Resolves an input to a lock. What `previous` has pinned stays as it is, except what `upgrade`
 /// selects.
 ///
 /// # Errors
-/// [`Error::Several`] has all problems, not only the first.
+/// [`Error::Several`] has all problems, not only the first; [`Error::NameCollision`] where two entries
+/// give one name to different content.
 pub async fn lock_input(
     world: &ResolveContext,
     input: &Input,
     previous: Option<&Lock>,
     upgrade: &UpgradeSelection,
-) -> Result<Lock> {
+) -> Result<LockedInput> {
     // Keeps `store gc` from removing what is read meanwhile: no root refers to it before `publish`.
     let _session = world.store.open_session().map_err(Error::Store)?;
     let pins = LockPins::new(previous, upgrade, &world.store);
@@ -27,24 +40,37 @@ pub async fn lock_input(
         return Err(Error::Upgrade { name: (*unknown).to_owned() });
     }
     let mut problems = Vec::new();
-    let charts = charts::resolve_charts(world, input, &pins, &mut problems).await;
-    let images = images::resolve_images(world, input, &pins, &charts, &mut problems).await;
+    let mut charts = charts::resolve_charts(world, input, &pins, &mut problems).await;
+    let resolved = images::resolve_images(world, input, &pins, &charts, &mut problems).await;
     let models = models::resolve_models(world, input, &pins, &mut problems).await;
     let files = files::resolve_files(world, input, &mut problems).await;
     if !problems.is_empty() {
         return Err(Error::Several(problems));
     }
+    let mut left_out = resolved.left_out;
+    left_out.extend(charts.iter_mut().flat_map(|chart| std::mem::take(&mut chart.left_out)));
     let mut lock = Lock {
         version: lock::VERSION,
         name: input.name.clone(),
         platforms: input.platforms.clone(),
         requests: requests::list_requests(&world.base, input)?,
         charts: charts.into_iter().map(|chart| chart.locked).collect(),
-        images,
+        images: resolved.images,
         models,
         files,
     };
     lock.sort();
     collisions::check_names(&lock)?;
-    Ok(lock)
+    // The same image may come from two archives.
+    lock.images.dedup_by(|a, b| a.reference == b.reference);
+    Ok(LockedInput { left_out: list_left_out(left_out, &lock), lock })
+}
+
+/// What is left out, each once, without what the lock has for another chart or by name.
+fn list_left_out(mut left_out: Vec<LeftOutImage>, lock: &Lock) -> Vec<LeftOutImage> {
+    let locked: HashSet<&Reference> = lock.images.iter().map(|image| &image.reference).collect();
+    left_out.retain(|image| !locked.contains(&image.reference));
+    left_out.sort();
+    left_out.dedup_by(|a, b| a.release == b.release && a.reference == b.reference);
+    left_out
 }

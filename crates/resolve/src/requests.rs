@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 use store::hash::{DigestHasher, sha256};
 use types::Digest;
-use types::input::{ChartSource, Input, InputChart, InputModel};
+use types::input::{ChartSource, Input, InputChart, InputModel, PossibleImages};
 use types::lock::{InputChange, Lock, LockedRequest};
 
 use crate::context::resolve_path_from;
@@ -56,12 +56,20 @@ pub(crate) fn list_requests(base: &Path, input: &Input) -> Result<Vec<LockedRequ
         make_request("attached:", &input.attached)?,
         make_request("rules:", &input.rules)?,
     ];
+    // Absent where it is not given, as it was before the key existed.
+    if input.include != PossibleImages::LeftOut {
+        requests.push(make_request("include:", &input.include)?);
+    }
     for chart in &input.charts {
         let request = make_request(&describe_chart(chart), chart)?;
         requests.push(LockedRequest { files: digest_files(base, chart), ..request });
     }
     for image in &input.images {
         requests.push(make_request(&format!("image {}", image.reference), image)?);
+    }
+    for archive in &input.archives {
+        let entry = format!("images of {}", archive.from.path().display());
+        requests.push(make_request(&entry, archive)?);
     }
     for model in &input.models {
         requests.push(make_request(&describe_model(model), model)?);
@@ -193,6 +201,9 @@ mod tests {
             ("[x.pdf]", "[]", "removed file x.pdf"),
             ("name: a", "name: a\nplatforms: [linux/arm64]", "changed platforms:"),
             ("name: a", "name: a\nattached: false", "changed attached:"),
+            ("name: a", "name: a\ninclude: possible", "added include:"),
+            ("set: [a=1]", "set: [a=1], include: possible", "changed chart ./web"),
+            ("\"redis:7\"", "\"redis:7\", {archive: a.tar}", "added images of a.tar"),
         ] {
             let found = changes(
                 folder.path(),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::lock::{Blob, Lock};
+use crate::lock::{Blob, ImageReason, Lock};
 use crate::receipt::Receipt;
 use crate::{Digest, Reference, RootKind};
 
@@ -23,6 +23,8 @@ struct ListedContent {
     digest: Digest,
     /// The size of all of its blobs in bytes; `None` where it is not known.
     bytes: Option<u64>,
+    /// Why an image is there; `None` where it is not known.
+    reason: Option<ImageReason>,
 }
 
 /// One image, chart, model or file of a list.
@@ -38,6 +40,9 @@ pub struct DiffItem {
     /// The size of all of its blobs; absent where the list does not have it (a receipt).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
+    /// Why an image is there; absent where the list does not have it (a store, a receipt).
+    #[serde(flatten)]
+    pub reason: Option<ImageReason>,
 }
 
 /// An item that is in both lists, with another digest, tag or version.
@@ -88,13 +93,19 @@ impl ContentListing {
             let blobs = owned.remove(&root.name).unwrap_or_default();
             listing.add_item(root.kind, root.name, root.descriptor.digest, blobs);
         }
+        for (name, reason) in lock.image_reasons() {
+            if let Some(item) = listing.items.get_mut(&name) {
+                item.reason = Some(reason);
+            }
+        }
         listing
     }
 
     /// What a receipt says that a target holds, under the names of the source.
     pub fn from_receipt(receipt: &Receipt) -> Self {
         let items = receipt.roots.iter().map(|root| {
-            let content = ListedContent { kind: root.kind, digest: root.digest, bytes: None };
+            let (kind, digest) = (root.kind, root.digest);
+            let content = ListedContent { kind, digest, bytes: None, reason: None };
             (root.name.clone(), content)
         });
         let blobs = receipt.blobs.iter().map(|blob| (blob.digest, blob.size));
@@ -114,7 +125,7 @@ impl ContentListing {
             bytes += blob.size;
             self.blobs.insert(blob.digest, blob.size);
         }
-        self.items.insert(name, ListedContent { kind, digest, bytes: Some(bytes) });
+        self.items.insert(name, ListedContent { kind, digest, bytes: Some(bytes), reason: None });
     }
 
     /// Compares this list, the older one, with a newer one.
@@ -186,8 +197,8 @@ impl DiffItem {
 }
 
 fn describe_item(name: &Reference, content: &ListedContent) -> DiffItem {
-    let ListedContent { kind, digest, bytes } = content.clone();
-    DiffItem { kind, name: name.clone(), digest, bytes }
+    let ListedContent { kind, digest, bytes, reason } = content.clone();
+    DiffItem { kind, name: name.clone(), digest, bytes, reason }
 }
 
 fn keep_others(items: &mut Vec<DiffItem>, left_out: &BTreeSet<usize>) {

@@ -59,13 +59,7 @@ fn make_lock(size: LockSize) -> Lock {
             manifests: manifests.collect(),
             attached: vec![],
             attached_content: AttachedContent::Carried,
-            seen: vec![ImageMention {
-                by: "gantry.yaml".into(),
-                template: None,
-                object: None,
-                field: None,
-                values: vec![],
-            }],
+            seen: vec![ImageMention::of_input()],
         }
     };
     let model = LockedHubModel {

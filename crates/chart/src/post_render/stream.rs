@@ -71,7 +71,7 @@ pub fn post_render_with_rules(
     let mut proof = prove_relocation(&before, after, &sites, &ExpectedChanges::default(), &is_home);
     let mut findings = after.findings().clone();
     rules.apply(&after.manifests, &mut findings);
-    proof.add_compiled_in_images(&findings, target);
+    proof.add_compiled_in_images(&findings, target, locked);
     if let Some(locked) = locked {
         // What the stream points at the site already is loaded only if it is locked.
         let all = before.findings().images.iter();

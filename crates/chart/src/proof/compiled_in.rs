@@ -23,6 +23,9 @@ pub struct CompiledInImage {
     pub values: Vec<DocumentPath>,
     /// The rule's explanation, one sentence.
     pub why: String,
+    /// Whether the lock has the image, so that the site has it; absent without a lock.
+    #[serde(rename = "locked", skip_serializing_if = "Option::is_none")]
+    pub is_locked: Option<bool>,
 }
 
 impl CompiledInImage {
@@ -32,6 +35,15 @@ impl CompiledInImage {
         match values.as_slice() {
             [] => self.why.clone(),
             _ => format!("{} Values that choose another image: {}.", self.why, values.join(", ")),
+        }
+    }
+
+    /// Whether the lock has it, as a remark in brackets; empty without a lock.
+    pub fn lock_remark(&self) -> &'static str {
+        match self.is_locked {
+            Some(true) => " (in the lock)",
+            Some(false) => " (not in the lock)",
+            None => "",
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use serde::Serialize;
 use types::Reference;
+use types::site_content::SiteContent;
 
 use super::compiled_in::CompiledInImage;
 use super::unlocked_images::UnlockedImage;
@@ -131,7 +132,12 @@ impl RelocationProof {
 
     /// Adds the images of a scan that operators pull from outside the site. Those that are only
     /// possible do not count for the verdict.
-    pub(crate) fn add_compiled_in_images(&mut self, scan: &ImageScan, target: &RelocationTarget) {
+    pub(crate) fn add_compiled_in_images(
+        &mut self,
+        scan: &ImageScan,
+        target: &RelocationTarget,
+        locked: Option<&SiteContent>,
+    ) {
         let is_outside = |found: &&FoundImage| {
             found.pattern == LocationKind::Rule && !target.is_site_image(&found.reference)
         };
@@ -150,6 +156,7 @@ impl RelocationProof {
                 place: found.place.clone(),
                 values: found.values.clone(),
                 why: found.note.clone().unwrap_or_default(),
+                is_locked: locked.map(|content| content.is_locked(&found.reference)),
             });
         }
     }

@@ -99,7 +99,8 @@ impl Relocator<'_> {
     pub(super) fn add_operator_images(&self, after: &IndexedRender, proof: &mut RelocationProof) {
         let mut findings = after.findings_reusing(&self.learnt.before).clone();
         self.known.options.rules.apply(&after.manifests, &mut findings);
-        proof.add_compiled_in_images(&findings, self.known.target);
+        let (target, locked) = (self.known.target, self.known.options.locked);
+        proof.add_compiled_in_images(&findings, target, locked);
         let is_rule = |found: &&FoundImage| found.pattern == LocationKind::Rule;
         // A value that is set counts as moved only if the render names the image at the site and
         // the rule no longer finds the old one.

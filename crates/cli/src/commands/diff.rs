@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use types::ByteSize;
 use types::content_diff::{ContentDiff, ContentListing, DiffChange, DiffItem};
-use types::lock::{Blob, Lock};
+use types::lock::{Blob, ImageReason, Lock};
 use types::receipt::Receipt;
 
 use crate::context::CommandContext;
@@ -106,7 +106,8 @@ fn format_summary(summary: &DiffSummary) -> String {
     let diff = &summary.diff;
     let row = |sign: &str, item: &DiffItem, what: String| {
         let size = item.bytes.map(|bytes| ByteSize(bytes).to_string()).unwrap_or_default();
-        [sign.to_owned(), item.kind.as_str().to_owned(), item.name.to_string(), what, size]
+        let reason = item.reason.as_ref().map(ImageReason::to_string).unwrap_or_default();
+        [sign.to_owned(), item.kind.as_str().to_owned(), item.name.to_string(), what, size, reason]
     };
     let removed = diff.removed.iter().map(|item| row("-", item, "removed".into()));
     let added = diff.added.iter().map(|item| row("+", item, "added".into()));
@@ -115,7 +116,7 @@ fn format_summary(summary: &DiffSummary) -> String {
     let rows: Vec<_> = removed.chain(added).chain(changed).collect();
     let mut text = match rows.is_empty() {
         true => String::new(),
-        false => ui::format_table(["", "kind", "name", "", "size"], rows),
+        false => ui::format_table(["", "kind", "name", "", "size", "named by"], rows),
     };
     let _ = writeln!(
         text,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use bundle::{Bundle, Completeness};
 use serde::Serialize;
 use types::ByteSize;
+use types::lock::{ImageReason, Lock};
 
 use crate::context::CommandContext;
 use crate::environment;
@@ -57,6 +58,9 @@ struct InspectedRoot {
     is_complete: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes: Option<u64>,
+    /// Why an image is in the bundle.
+    #[serde(flatten)]
+    reason: Option<ImageReason>,
 }
 
 pub(crate) fn run(context: &CommandContext, args: &InspectArgs) -> Result<()> {
@@ -65,6 +69,10 @@ pub(crate) fn run(context: &CommandContext, args: &InspectArgs) -> Result<()> {
     if args.lock {
         return context.ui.print_document(&String::from_utf8_lossy(bundle.lock()));
     }
+    let lock = String::from_utf8_lossy(bundle.lock());
+    // A lock of a later version is no reason to refuse the list.
+    let mut reasons =
+        Lock::parse("gantry.lock", &lock).map(|lock| lock.image_reasons()).unwrap_or_default();
     let rows = bundle
         .check_completeness()?
         .into_iter()
@@ -75,6 +83,7 @@ pub(crate) fn run(context: &CommandContext, args: &InspectArgs) -> Result<()> {
             digest: root.descriptor.digest,
             is_complete: completeness == Completeness::Complete,
             bytes: store::find_closure(&bundle, &root).ok().map(|closure| closure.size()),
+            reason: reasons.remove(&root.name),
         })
         .collect();
     let contents = BundleListing {
@@ -89,9 +98,11 @@ pub(crate) fn run(context: &CommandContext, args: &InspectArgs) -> Result<()> {
                 Some(bytes) => ByteSize(bytes).to_string(),
                 None => "incomplete".to_owned(),
             };
-            [row.kind.to_owned(), row.name.clone(), row.digest.short_hex(), size]
+            let reason = row.reason.as_ref().map(ImageReason::to_string).unwrap_or_default();
+            [row.kind.to_owned(), row.name.clone(), row.digest.short_hex(), size, reason]
         });
-        let table = ui::format_table(["kind", "name", "digest", "size"], rows.collect());
+        let head = ["kind", "name", "digest", "size", "named by"];
+        let table = ui::format_table(head, rows.collect());
         let missing: Vec<_> = contents.missing.iter().map(ToString::to_string).collect();
         let missing = match missing.is_empty() {
             true => String::new(),

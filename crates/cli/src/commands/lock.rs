@@ -1,10 +1,13 @@
 //! `gantry lock`: resolves gantry.yaml to gantry.lock. Everything later reads the lock, and nothing
 //! later looks up a tag again.
 
-use resolve::UpgradeSelection;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use resolve::{LeftOutCause, LeftOutImage, LockedInput, UpgradeSelection};
 use serde::Serialize;
-use types::ByteSize;
 use types::lock::Lock;
+use types::{ByteSize, Reference};
 
 use crate::context::{CommandContext, LimitArgs};
 use crate::environment;
@@ -13,7 +16,9 @@ use crate::ui;
 
 /// Resolve gantry.yaml to gantry.lock: every chart, image, model and file to its digest.
 ///
-/// Charts are rendered with their values, including hooks and tests, to find their images. Entries of
+/// Charts are rendered with their values, including hooks and tests, to find their images. Images that
+/// are only possible (an operator may pull them, or a feature is off) are left out and listed;
+/// `include:` in gantry.yaml carries them. Entries of
 /// an earlier lock keep their digests; new entries are added, and those no longer needed are removed.
 /// As long as nothing has changed the file stays identical byte for byte, so a difference in the lock
 /// is worth a review.
@@ -36,6 +41,9 @@ pub(crate) struct LockArgs {
     limits: LimitArgs,
 }
 
+/// The cause of images that an operator may pull, or a feature that is off.
+const POSSIBLE: &str = "possible";
+
 /// The result.
 #[derive(Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -54,6 +62,35 @@ pub(crate) struct LockSummary {
     #[serde(rename = "blobCount")]
     blobs: usize,
     bytes: u64,
+    /// The images that charts name and that are not carried, by release.
+    #[serde(rename = "leftOut", skip_serializing_if = "Vec::is_empty")]
+    left_out: Vec<ReleaseLeftOut>,
+}
+
+/// The images of one release that are not carried.
+#[derive(Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct ReleaseLeftOut {
+    release: String,
+    images: Vec<LeftOutEntry>,
+}
+
+#[derive(Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct LeftOutEntry {
+    image: Reference,
+    /// Where the chart names it, for people.
+    found_at: String,
+    /// possible: an operator may pull it, or a feature is off. absent: no registry has it.
+    cause: &'static str,
+    reason: String,
+}
+
+impl LeftOutEntry {
+    /// The reason in a table. A warning has said already what a registry answered.
+    fn short_reason(&self) -> String {
+        if self.cause == POSSIBLE { self.reason.clone() } else { "not found".to_owned() }
+    }
 }
 
 pub(crate) fn run(context: &CommandContext, args: &LockArgs) -> Result<()> {
@@ -74,11 +111,15 @@ pub(crate) fn run(context: &CommandContext, args: &LockArgs) -> Result<()> {
             .map_err(CommandError::from)
     });
     meter.clear();
-    let lock = lock?;
+    let LockedInput { lock, left_out } = lock?;
     let text = lock.to_yaml()?;
     // The text is compared and not the parsed lock, so that `--check` also notices an edited file.
     let old = std::fs::read_to_string(&path).unwrap_or_default();
-    let summary = summarize_lock(&lock, path.display().to_string(), text != old);
+    let is_changed = text != old;
+    let summary = LockSummary {
+        left_out: group_by_release(left_out),
+        ..summarize_lock(&lock, path.display().to_string(), is_changed)
+    };
     if args.check {
         if summary.is_changed {
             return Err(CommandError::new(
@@ -103,7 +144,8 @@ pub(crate) fn run(context: &CommandContext, args: &LockArgs) -> Result<()> {
             ["files".to_owned(), summary.files.to_string()],
             ["blobs".to_owned(), format!("{} ({})", summary.blobs, ByteSize(summary.bytes))],
         ];
-        format!("{} {state}\n{}", summary.file, ui::format_rows(rows))
+        let counts = format!("{} {state}\n{}", summary.file, ui::format_rows(rows));
+        format!("{}\n{}", counts.trim_end(), format_left_out(&summary.left_out))
     })
 }
 
@@ -121,7 +163,54 @@ fn summarize_lock(lock: &Lock, file: String, is_changed: bool) -> LockSummary {
         files: lock.files.len(),
         blobs: blobs.len(),
         bytes: blobs.iter().map(|blob| blob.size).sum(),
+        left_out: vec![],
     }
+}
+
+fn group_by_release(left_out: Vec<LeftOutImage>) -> Vec<ReleaseLeftOut> {
+    let mut releases: BTreeMap<String, Vec<LeftOutEntry>> = BTreeMap::new();
+    for image in left_out {
+        let LeftOutImage { release, reference: image, location: found_at, cause, reason } = image;
+        let cause = match cause {
+            LeftOutCause::Possible => POSSIBLE,
+            LeftOutCause::Absent => "absent",
+        };
+        releases.entry(release).or_default().push(LeftOutEntry { image, found_at, cause, reason });
+    }
+    releases.into_iter().map(|(release, images)| ReleaseLeftOut { release, images }).collect()
+}
+
+/// The table of what is left out: a few images of each release, since some charts have hundreds.
+fn format_left_out(releases: &[ReleaseLeftOut]) -> String {
+    const OF_RELEASE: usize = 5;
+    const SHOWN: usize = 30;
+    let all = || releases.iter().flat_map(|release| &release.images);
+    let possible = all().filter(|image| image.cause == POSSIBLE).count();
+    let absent = all().count() - possible;
+    if all().next().is_none() {
+        return String::new();
+    }
+    let rows: Vec<_> = releases
+        .iter()
+        .flat_map(|release| {
+            let first = release.images.iter().take(OF_RELEASE);
+            first.map(|one| [release.release.clone(), one.image.to_string(), one.short_reason()])
+        })
+        .take(SHOWN)
+        .collect();
+    let more = possible + absent - rows.len();
+    let table = ui::format_table(["release", "image", "reason"], rows);
+    let counts = [(possible, "only possible"), (absent, "not found")];
+    let counts = counts.into_iter().filter(|(count, _)| *count > 0);
+    let counts: Vec<String> = counts.map(|(count, what)| format!("{count} {what}")).collect();
+    let mut text = format!("\nleft out: {}\n{table}", counts.join(", "));
+    if more > 0 {
+        let _ = writeln!(text, "… and {more} more: gantry lock --output json");
+    }
+    if possible > 0 {
+        text.push_str("carry them by include: possible in gantry.yaml, or by a list of images\n");
+    }
+    text
 }
 
 /// Describes the first line that differs, which in most cases names the entry that changed.

@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 
 use serde::Serialize;
 use store::Source;
-use types::lock::{Lock, LockedBlob};
+use types::lock::{ImageReason, Lock, LockedBlob};
 use types::{ByteSize, Digest, Reference, Root};
 
 use crate::context::CommandContext;
@@ -63,6 +63,9 @@ struct FetchPreviewEntry {
     missing_bytes: u64,
     /// Bytes that no other entry shares: what leaving this entry out would save.
     own_bytes: u64,
+    /// Why an image is in the lock.
+    #[serde(flatten)]
+    reason: Option<ImageReason>,
 }
 
 pub(crate) fn run(context: &CommandContext, args: &PlanArgs) -> Result<()> {
@@ -77,10 +80,11 @@ pub(crate) fn run(context: &CommandContext, args: &PlanArgs) -> Result<()> {
                 ByteSize(thing.bytes).to_string(),
                 ByteSize(thing.own_bytes).to_string(),
                 ByteSize(thing.missing_bytes).to_string(),
+                thing.reason.as_ref().map(ImageReason::to_string).unwrap_or_default(),
             ]
         });
-        let table =
-            ui::format_table(["kind", "name", "size", "not shared", "to fetch"], rows.collect());
+        let head = ["kind", "name", "size", "not shared", "to fetch", "named by"];
+        let table = ui::format_table(head, rows.collect());
         let mut totals = vec![
             ["total".to_owned(), format!("{} in {} blobs", ByteSize(plan.bytes), plan.blobs)],
             ["present".to_owned(), ByteSize(plan.present_bytes).to_string()],
@@ -100,7 +104,12 @@ fn preview_fetch(
     volume: Option<ByteSize>,
 ) -> Result<FetchPreview> {
     let uses = BlobUses::count_uses(lock, store)?;
-    let things = lock.roots().iter().map(|root| uses.preview_root(root)).collect();
+    let mut reasons = lock.image_reasons();
+    let things = lock
+        .roots()
+        .iter()
+        .map(|root| uses.preview_root(root, reasons.remove(&root.name)))
+        .collect();
     let bytes = uses.sum_sizes(|_| true);
     let missing_bytes = uses.sum_sizes(|blob| blob.is_missing);
     // The exact layout can be computed only with all blobs in the store. Until then the sizes in the
@@ -175,13 +184,14 @@ impl<'a> BlobUses<'a> {
         Ok(uses)
     }
 
-    fn preview_root(&self, root: &Root) -> FetchPreviewEntry {
+    fn preview_root(&self, root: &Root, reason: Option<ImageReason>) -> FetchPreviewEntry {
         let own = self.by_root.get(&root.name).map(Vec::as_slice).unwrap_or_default();
         let sum = |is_counted: fn(&BlobUse) -> bool| {
             let blobs = own.iter().map(|number| &self.blobs[*number]);
             blobs.filter(|blob| is_counted(blob)).map(|blob| blob.size).sum()
         };
         FetchPreviewEntry {
+            reason,
             kind: root.kind.as_str(),
             name: root.name.to_string(),
             bytes: sum(|_| true),

@@ -343,7 +343,8 @@ fn format_summary(outcome: &RelocateSummary) -> String {
         let _ = writeln!(text, "not confirmed: {image} in {place}: {}", unconfirmed.reason());
     }
     for possible in &report.possible {
-        let _ = writeln!(text, "possible: {}: {}", possible.image, possible.reason());
+        let (image, remark) = (&possible.image, possible.lock_remark());
+        let _ = writeln!(text, "possible: {image}{remark}: {}", possible.reason());
     }
     for place in &report.without_secret {
         let _ = writeln!(text, "no pull secret: {place}: add the secret to its service account");

@@ -1,6 +1,7 @@
 //! The integration tests of the `gantry` command, as users run it. One binary for all: each more would be linked anew.
 //! Those that need a cluster are in `tests/cluster`.
 
+mod archives;
 mod buckets;
 mod carry;
 mod charts;
@@ -20,6 +21,7 @@ mod moved;
 mod output;
 mod pins;
 mod policy;
+mod possible;
 mod post_render;
 mod refused;
 mod relocate;

@@ -5,6 +5,7 @@
 use testkit::json_schema::find_schema_errors;
 use testkit::{Gantry, TestEnvironment};
 
+use crate::possible;
 use crate::story::{self, SMALL, alone, chart, text, user};
 
 /// Replaces what differs between machines and builds.
@@ -41,9 +42,19 @@ impl Reviewer<'_> {
     }
 
     fn check_json(&self, name: &str, arguments: &[&str], code: i32) {
+        self.check_json_of(name, name, arguments, code);
+    }
+
+    /// As `check`, for another result of a command whose schema is `schema`.
+    fn check_variant(&self, name: &str, schema: &str, arguments: &[&str]) {
+        self.check_table(name, arguments, 0);
+        self.check_json_of(name, schema, arguments, 0);
+    }
+
+    fn check_json_of(&self, name: &str, schema: &str, arguments: &[&str], code: i32) {
         let json = [arguments, &["--output", "json"]].concat();
         let printed = self.gantry.run(json).assert_exit_code(code);
-        self.check_schema(name, &printed.parse_json());
+        self.check_schema(schema, &printed.parse_json());
         insta::with_settings!({ filters => FILTERS.to_vec(), omit_expression => true }, {
             insta::assert_snapshot!(format!("json-{name}"), printed.stdout);
         });
@@ -101,6 +112,30 @@ fn results_on_the_way_from_the_input_to_the_site_are_as_reviewed() {
     reviewer.check("store-gc", &["store", "gc"], 0);
     reviewer.check("version", &["version"], 0);
     reviewer.check("schema", &["schema"], 0);
+}
+
+#[test]
+fn results_on_images_that_are_only_possible_are_as_reviewed() {
+    let world = TestEnvironment::fast();
+    let gantry = possible::user(&world);
+    let media = tempfile::tempdir().unwrap();
+    let folder = text(media.path());
+    let reviewer = Reviewer { gantry: &gantry };
+    let (old, new) = (text(&media.path().join("old")), text(&gantry.folder().join("gantry.lock")));
+
+    possible::write_input(&gantry, "", "");
+    reviewer.check_variant("lock-left-out", "lock", &["lock"]);
+    std::fs::copy(&new, &old).unwrap();
+    possible::write_input(&gantry, "include: possible\n", "");
+    reviewer.check_variant("lock-included", "lock", &["lock"]);
+    reviewer.check_variant("plan-included", "plan", &["plan"]);
+    reviewer.check_document("lock", &gantry.read_file("gantry.lock"));
+    gantry.run(["fetch"]).assert_success();
+    gantry.run(["pack", "-o", &folder]).assert_success();
+    reviewer.check_variant("inspect-included", "inspect", &["inspect", &folder]);
+    reviewer.check_variant("diff-included", "diff", &["diff", &old, &new]);
+    let relocate = ["relocate", "shop", "--to", "registry.internal:5000/ai", "--dry-run"];
+    reviewer.check_variant("relocate-included", "relocate", &relocate);
 }
 
 #[test]

@@ -39,13 +39,7 @@ pub(crate) fn sample_lock_with_digests(first: u8) -> Lock {
         }],
         attached: vec![],
         attached_content: types::input::AttachedContent::Carried,
-        seen: vec![ImageMention {
-            by: "gantry.yaml".into(),
-            template: None,
-            object: None,
-            field: None,
-            values: vec![],
-        }],
+        seen: vec![ImageMention::of_input()],
     };
     Lock {
         version: VERSION,

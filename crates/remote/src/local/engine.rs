@@ -20,8 +20,8 @@ use tokio::net::UnixStream;
 use types::{Cause, Platform, Reference};
 
 use super::archive::ImageArchive;
-use super::image;
-use super::imported_image::{ImageSelection, ImportedImage};
+use super::imported_image::ImportedImage;
+use super::local_images::LocalImages;
 use crate::{Error, Result};
 
 /// Limit for a response other than an image: the list of all images of a large build machine has a
@@ -48,8 +48,8 @@ pub async fn import_image_from_engine(
     let (reference, platforms, store) = (reference.clone(), platforms.to_vec(), store.clone());
     let taken = tokio::task::spawn_blocking(move || {
         let archive = ImageArchive::from_file(place, spooled)?;
-        let wanted = ImageSelection { reference: &reference, platforms: &platforms };
-        image::import_from_open_archive(archive, wanted, &store, progress.as_ref())
+        let images = LocalImages::from_archive(archive)?;
+        images.import_image(&reference, &platforms, &store, progress.as_ref())
     });
     taken
         .await

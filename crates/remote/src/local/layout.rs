@@ -1,6 +1,7 @@
 //! Reads OCI image layouts (image-spec, image-layout.md): `index.json` and blobs, as a folder or in
 //! a tar. `docker save` of docker 25 and later writes this format too.
 
+use std::collections::HashSet;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
@@ -9,11 +10,13 @@ use store::Store;
 use store::progress::Progress;
 use types::descriptor::PlatformObject;
 use types::json::{MAX_JSON_NODES, parse_json};
-use types::{Descriptor, Digest, Index, Manifest, Reference, Root, annotation, lock, media_type};
+use types::{
+    Descriptor, Digest, Index, Manifest, Reference, Root, RootKind, annotation, lock, media_type,
+};
 
 use super::archive::ImageArchive;
 use super::imported_image::{self, ImageSelection, ImportedImage, MAX_CONFIG, is_named};
-use super::layout_images::{self, LayoutImages};
+use super::layout_images::LayoutImages;
 use crate::linked_folder::LinkedFolder;
 use crate::lock_manifest::to_lock_manifest;
 use crate::{Error, Result};
@@ -32,13 +35,14 @@ const ATTESTED: &str = "vnd.docker.reference.digest";
 pub(super) struct ImageLayout {
     name: String,
     blobs: LayoutBlobs,
+    images: LayoutImages,
 }
 
 /// Where a layout's files are.
 enum LayoutBlobs {
     /// Others may write to it: a link must not lead out of it.
     Folder(LinkedFolder),
-    Archive(ImageArchive),
+    Archive(Arc<ImageArchive>),
 }
 
 impl ImageLayout {
@@ -54,22 +58,35 @@ impl ImageLayout {
                     .into(),
             });
         }
-        Ok(Self { name, blobs: LayoutBlobs::Folder(folder) })
+        let missing = || folder.read_error(INDEX)(std::io::ErrorKind::NotFound.into());
+        let index = folder.read_document(INDEX, MAX_INDEX)?.ok_or_else(missing)?;
+        let images = parse_index(&name, &index)?;
+        Ok(Self { name, blobs: LayoutBlobs::Folder(folder), images })
     }
 
     /// A layout in an open archive.
-    pub(super) fn from_archive(archive: ImageArchive) -> Self {
-        Self { name: archive.name().to_owned(), blobs: LayoutBlobs::Archive(archive) }
+    pub(super) fn in_archive(archive: Arc<ImageArchive>) -> Result<Self> {
+        let name = archive.name().to_owned();
+        let index = archive.read_document(INDEX, MAX_INDEX)?.unwrap_or_default();
+        let images = parse_index(&name, &index)?;
+        Ok(Self { name, blobs: LayoutBlobs::Archive(archive), images })
     }
 
-    /// The archive that contains the layout; an error for a folder.
-    pub(super) fn as_archive(&self) -> Result<&ImageArchive> {
-        match &self.blobs {
-            LayoutBlobs::Archive(archive) => Ok(archive),
-            LayoutBlobs::Folder(folder) => {
-                Err(Error::Local { path: folder.display_path(""), reason: "it is a folder".into() })
-            }
-        }
+    /// The names of its images. What is no image (a chart, a signature) is not listed.
+    pub(super) fn list_names(&self) -> Vec<Reference> {
+        let roots = self.images.entries().iter().filter_map(Root::from_descriptor);
+        roots.filter(|root| root.kind == RootKind::Image).map(|root| root.name).collect()
+    }
+
+    /// Its images without a full name, for messages.
+    pub(super) fn list_unnamed(&self) -> Vec<String> {
+        let is_named = |entry: &Descriptor| Root::from_descriptor(entry).is_some();
+        let (named, unnamed): (Vec<_>, Vec<_>) =
+            self.images.entries().iter().partition(|entry| is_named(entry));
+        // Some tools list an image once for each of its names, and once more without.
+        let named: HashSet<&Digest> = named.iter().map(|entry| &entry.digest).collect();
+        let unnamed = unnamed.into_iter().filter(|entry| !named.contains(&entry.digest));
+        unnamed.map(describe_entry).collect()
     }
 
     /// Imports the image into the store: an index is kept byte for byte, with the content of the
@@ -110,11 +127,10 @@ impl ImageLayout {
     /// Finds the image's entry in `index.json`: by its full name, by the annotations of skopeo and
     /// hauler, by its tag alone (tools that write no name), or the only entry if it has no name.
     fn find_image(&self, wanted: &Reference) -> Result<Descriptor> {
-        let images = self.read_index()?;
-        if let Some(found) = images.find_exact(wanted) {
+        if let Some(found) = self.images.find_exact(wanted) {
             return Ok(found.clone());
         }
-        let entries = images.entries();
+        let entries = self.images.entries();
         let by_name = |entry: &Descriptor| match (Root::from_descriptor(entry), wanted.digest()) {
             (_, Some(digest)) => entry.digest == *digest,
             (Some(root), None) => is_named(&root.name, wanted),
@@ -140,32 +156,6 @@ impl ImageLayout {
                 Err(Error::not_found_among(format!("image {wanted} in {}", self.name), &there))
             }
         }
-    }
-
-    fn read_index(&self) -> Result<Arc<LayoutImages>> {
-        match &self.blobs {
-            LayoutBlobs::Folder(folder) => {
-                let path = folder.display_path(INDEX);
-                let missing = || folder.read_error(INDEX)(std::io::ErrorKind::NotFound.into());
-                let metadata = folder.read_metadata(INDEX)?.ok_or_else(missing)?;
-                if let Some(images) = layout_images::find_parsed(&path, &metadata) {
-                    return Ok(images);
-                }
-                let bytes = folder.read_document(INDEX, MAX_INDEX)?.ok_or_else(missing)?;
-                let images = self.parse_index(&bytes)?;
-                layout_images::keep_parsed(&path, &metadata, &images);
-                Ok(images)
-            }
-            LayoutBlobs::Archive(archive) => {
-                self.parse_index(&archive.read_document(INDEX, MAX_INDEX)?.unwrap_or_default())
-            }
-        }
-    }
-
-    fn parse_index(&self, bytes: &[u8]) -> Result<Arc<LayoutImages>> {
-        let name = format!("index.json of {}", self.name);
-        let index: Index = parse_json(&name, "an OCI index", bytes, MAX_JSON_NODES)?;
-        Ok(Arc::new(LayoutImages::new(index)))
     }
 
     /// Reads a manifest; its bytes are checked against its digest.
@@ -350,6 +340,12 @@ impl ImageImport<'_> {
             _ => Ok(None),
         }
     }
+}
+
+fn parse_index(layout: &str, bytes: &[u8]) -> Result<LayoutImages> {
+    let index: Index =
+        parse_json(&format!("{INDEX} of {layout}"), "an OCI index", bytes, MAX_JSON_NODES)?;
+    Ok(LayoutImages::new(index))
 }
 
 fn list_platforms(index: &Manifest) -> Vec<String> {

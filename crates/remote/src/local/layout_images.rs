@@ -2,21 +2,8 @@
 //! images may come from one layout, and each is asked for by itself.
 
 use std::collections::HashMap;
-use std::fs::Metadata;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 
-use store::FileStamp;
 use types::{Descriptor, Digest, Index, Reference, Root};
-
-/// The index that was parsed last. One: the images of a layout are asked for one after the other.
-static LAST_PARSED: Mutex<Option<ParsedLayout>> = Mutex::new(None);
-
-struct ParsedLayout {
-    path: PathBuf,
-    stamp: FileStamp,
-    images: Arc<LayoutImages>,
-}
 
 /// The manifests and indexes that an `index.json` lists.
 #[derive(Debug)]
@@ -55,24 +42,6 @@ impl LayoutImages {
         };
         place.and_then(|place| self.entries.get(*place))
     }
-}
-
-/// The images of the `index.json` at `path`, if it is the file that was parsed last.
-pub(super) fn find_parsed(path: &Path, metadata: &Metadata) -> Option<Arc<LayoutImages>> {
-    let last = LAST_PARSED.lock().unwrap_or_else(PoisonError::into_inner);
-    let stamp = FileStamp::from_metadata(metadata);
-    let same = last.as_ref().filter(|last| last.path == path && last.stamp == stamp)?;
-    Some(Arc::clone(&same.images))
-}
-
-/// Keeps the images of the `index.json` at `path` for the next one who asks.
-pub(super) fn keep_parsed(path: &Path, metadata: &Metadata, images: &Arc<LayoutImages>) {
-    let parsed = ParsedLayout {
-        path: path.to_owned(),
-        stamp: FileStamp::from_metadata(metadata),
-        images: Arc::clone(images),
-    };
-    *LAST_PARSED.lock().unwrap_or_else(PoisonError::into_inner) = Some(parsed);
 }
 
 fn name_key(name: &Reference) -> (String, Option<String>) {

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use crate::world::{self, Layout, Member, run, text};
 use gantry_remote::Error;
-use gantry_remote::local::{self, ImportedImage};
+use gantry_remote::local::{self, ImportedImage, LocalImages};
+use gantry_remote::name_pattern::NamePattern;
 use store::progress::SilentProgress;
 use store::{Source as _, Store};
 use types::{Manifest, Platform, Reference};
@@ -56,13 +57,36 @@ impl World {
     }
 
     fn archive(&self, path: &Path, name: &str) -> gantry_remote::Result<ImportedImage> {
-        local::import_image_from_archive(
-            path,
-            &reference(name),
-            &linux("amd64"),
-            &self.store,
-            &SilentProgress,
-        )
+        let opened = LocalImages::open_archive(path, &self.store)?;
+        opened.import_image(&reference(name), &linux("amd64"), &self.store, &SilentProgress)
+    }
+
+    fn layout(
+        &self,
+        path: &Path,
+        name: &str,
+        platforms: &[Platform],
+    ) -> gantry_remote::Result<ImportedImage> {
+        let opened = LocalImages::open_layout(path)?;
+        opened.import_image(&reference(name), platforms, &self.store, &SilentProgress)
+    }
+
+    /// An archive of podman with these images, which are all `team/one` under other names.
+    fn podman_archive(&self, names: &[&str]) -> PathBuf {
+        let podman = |arguments: &[&str]| {
+            let mut all = Podman::options(self.folder.path());
+            all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+            run("podman", &all.iter().map(String::as_str).collect::<Vec<_>>());
+        };
+        for (number, name) in names.iter().enumerate() {
+            let from = if number % 2 == 0 { "example.com/team/one:1" } else { "two:2" };
+            let archive = self.skopeo(from, &format!("docker-archive:ARCHIVE:{name}"));
+            podman(&["load", "-q", "-i", &text(&archive)]);
+            fs::remove_file(archive).unwrap();
+        }
+        let all = self.folder.path().join("all.tar");
+        podman(&[&["save", "-q", "-m", "-o", &text(&all)], names].concat());
+        all
     }
 
     /// Asserts that the store has the whole image, and that skopeo can copy it out of there.
@@ -148,14 +172,7 @@ fn an_oci_archive_and_its_folder_keep_the_manifest_bit_for_bit() {
     let there = fs::read_to_string(out.join("index.json")).unwrap();
 
     let from_archive = world.archive(&archive, "team/one:1").unwrap();
-    let from_folder = local::import_image_from_layout(
-        &out,
-        &reference("team/one:1"),
-        &linux("amd64"),
-        &world.store,
-        &SilentProgress,
-    )
-    .unwrap();
+    let from_folder = world.layout(&out, "team/one:1", &linux("amd64")).unwrap();
 
     assert_eq!(from_archive, from_folder);
     assert!(there.contains(&from_archive.root.descriptor.digest.to_string()));
@@ -166,15 +183,7 @@ fn an_oci_archive_and_its_folder_keep_the_manifest_bit_for_bit() {
 fn links_of_a_layout_may_lead_to_its_own_files_and_nowhere_else() {
     let world = world();
     let layout = &world.layout.path;
-    let take = || {
-        local::import_image_from_layout(
-            layout,
-            &reference("example.com/team/one:1"),
-            &linux("amd64"),
-            &world.store,
-            &SilentProgress,
-        )
-    };
+    let take = || world.layout(layout, "example.com/team/one:1", &linux("amd64"));
     let manifest = take().unwrap().root.descriptor.digest;
     let parts = [format!("blobs/sha256/{}", manifest.hex()), "index.json".into(), "blobs".into()];
     for part in parts {
@@ -195,9 +204,7 @@ fn links_of_a_layout_may_lead_to_its_own_files_and_nowhere_else() {
     // The layout itself is what the user names.
     let named = world.folder.path().join("named");
     symlink(layout, &named).unwrap();
-    let image = reference("example.com/team/one:1");
-    local::import_image_from_layout(&named, &image, &linux("amd64"), &world.store, &SilentProgress)
-        .unwrap();
+    world.layout(&named, "example.com/team/one:1", &linux("amd64")).unwrap();
 }
 
 #[test]
@@ -205,14 +212,7 @@ fn of_an_index_only_the_chosen_platform_comes_and_the_digest_stays() {
     let world = world();
     let layout = &world.layout.path;
 
-    let image = local::import_image_from_layout(
-        layout,
-        &reference("two:2"),
-        &linux("arm64"),
-        &world.store,
-        &SilentProgress,
-    )
-    .unwrap();
+    let image = world.layout(layout, "two:2", &linux("arm64")).unwrap();
 
     let index = store::read_blob(&world.store, &image.root.descriptor.digest, 1 << 20).unwrap();
     let index = Manifest::parse("index", &index).unwrap();
@@ -239,8 +239,7 @@ fn an_index_with_the_content_of_one_platform_gives_that_one() {
     let take = |platforms: &[&str]| {
         let platforms: Vec<Platform> =
             platforms.iter().map(|platform| platform.parse().unwrap()).collect();
-        let (path, name) = (&world.layout.path, reference("two:2"));
-        local::import_image_from_layout(path, &name, &platforms, &world.store, &SilentProgress)
+        world.layout(&world.layout.path, "two:2", &platforms)
     };
 
     let both = take(&["linux/amd64", "linux/arm64"]).unwrap();
@@ -284,15 +283,7 @@ fn the_form_of_docker_25_is_read_by_its_layout() {
 fn what_is_wrong_is_named() {
     let world = world();
     let layout = &world.layout.path;
-    let take = |name: &str, architecture: &str| {
-        local::import_image_from_layout(
-            layout,
-            &reference(name),
-            &linux(architecture),
-            &world.store,
-            &SilentProgress,
-        )
-    };
+    let take = |name: &str, architecture: &str| world.layout(layout, name, &linux(architecture));
     let error = take("three:3", "amd64").unwrap_err();
     assert!(matches!(error, Error::NotFound { .. }), "{error}");
     assert!(error.to_string().contains("example.com/team/one:1"), "{error}");
@@ -312,14 +303,10 @@ fn what_is_wrong_is_named() {
     flipped[middle] ^= 1;
     fs::write(&archive, &flipped).unwrap();
     let fresh = Store::open(world.folder.path().join("fresh")).unwrap();
-    let error = local::import_image_from_archive(
-        &archive,
-        &reference("one:1"),
-        &linux("amd64"),
-        &fresh,
-        &SilentProgress,
-    )
-    .unwrap_err();
+    let opened = LocalImages::open_archive(&archive, &fresh).unwrap();
+    let error = opened
+        .import_image(&reference("one:1"), &linux("amd64"), &fresh, &SilentProgress)
+        .unwrap_err();
     assert!(matches!(error, Error::Damaged { .. }), "{error}");
 
     fs::write(&archive, world::tar(&[Member::File("bin/sh", vec![1])])).unwrap();
@@ -332,6 +319,82 @@ fn what_is_wrong_is_named() {
             .to_string()
             .contains("/nowhere.tar")
     );
+}
+
+fn patterns(texts: &[&str]) -> Vec<NamePattern> {
+    texts.iter().map(|text| NamePattern::parse(text).unwrap()).collect()
+}
+
+#[test]
+fn an_archive_of_several_images_is_opened_once_for_all_of_them() {
+    let world = world();
+    let names = ["example.com/akko/one:1", "example.com/akko/two:2", "quay.io/other/three:3"];
+    let plain = world.podman_archive(&names);
+    let bytes = fs::read(&plain).unwrap();
+    let (gzip, zstd) = (plain.with_extension("tar.gz"), plain.with_extension("tar.zst"));
+    fs::write(&gzip, world::gzip(&bytes)).unwrap();
+    fs::write(&zstd, zstd::encode_all(bytes.as_slice(), 1).unwrap()).unwrap();
+    run("xz", &["--keep", "-0", &text(&plain)]);
+    let mut digests = Vec::new();
+
+    for archive in [gzip, zstd, plain.with_extension("tar.xz"), plain] {
+        let store = Store::open(archive.with_extension("store")).unwrap();
+        let opened = LocalImages::open_archive(&archive, &store).unwrap();
+        // Whatever is read from now on comes from what was opened.
+        fs::remove_file(&archive).unwrap();
+        let all = opened.select_names(&[]).unwrap();
+        assert_eq!(all, names.map(reference));
+        let some = opened.select_names(&patterns(&["akko/*", "example.com/akko/two"])).unwrap();
+        assert_eq!(some, [reference(names[0]), reference(names[1])]);
+        let images: Vec<_> = all
+            .iter()
+            .map(|name| {
+                opened.import_image(name, &linux("amd64"), &store, &SilentProgress).unwrap()
+            })
+            .collect();
+        for image in &images {
+            store.publish_roots(std::slice::from_ref(&image.root)).unwrap();
+            assert!(!store::find_closure(&store, &image.root).unwrap().blobs.is_empty());
+        }
+        digests.push(images.iter().map(|image| image.root.descriptor.digest).collect::<Vec<_>>());
+
+        let error = opened.select_names(&patterns(&["akko/*", "akko/for*"])).unwrap_err();
+        assert!(matches!(error, Error::NotFound { .. }), "{error}");
+        let error = error.to_string();
+        assert!(error.contains("\"akko/for*\"") && error.contains(names[2]), "{error}");
+    }
+
+    assert!(digests.iter().all(|own| *own == digests[0]), "{digests:?}");
+    // `one` and `three` are the same image.
+    assert_eq!(digests[0][0], digests[0][2]);
+}
+
+#[test]
+fn an_image_without_a_name_is_named_where_all_of_an_archive_are_wanted() {
+    let world = world();
+    let single = world.skopeo("example.com/team/one:1", "docker-archive:ARCHIVE");
+    let opened = LocalImages::open_archive(&single, &world.store).unwrap();
+    let error = opened.select_names(&[]).unwrap_err().to_string();
+    assert!(error.contains("has no name") && error.contains("image:"), "{error}");
+    // With a name of the user's it is imported.
+    world.archive(&single, "mine:1").unwrap();
+
+    // A layout with tags alone, as `skopeo copy … oci:DIR:TAG` writes it, and one full name.
+    let folder = world.folder.path().join("tags");
+    let mut layout = Layout::new(folder.clone());
+    let base = [Member::File("etc/os-release", b"ID=test\n".to_vec())];
+    let image = layout.image("amd64", &[&base]);
+    layout.name("example.com/team/named:1", image);
+    let other = layout.image("amd64", &[&[Member::File("x", b"y".to_vec())]]);
+    layout.name("1.25", other);
+    let opened = LocalImages::open_layout(&folder).unwrap();
+    let error = opened.select_names(&[]).unwrap_err().to_string();
+    assert!(
+        error.contains("1 of its images") && error.contains("example.com/team/named:1"),
+        "{error}"
+    );
+    let chosen = opened.select_names(&patterns(&["team/*"])).unwrap();
+    assert_eq!(chosen, [reference("example.com/team/named:1")]);
 }
 
 /// podman's service on a socket of this test; stopped on drop.

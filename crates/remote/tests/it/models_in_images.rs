@@ -34,14 +34,10 @@ fn image(folder: &Path, layers: &[&[Member<'_>]]) -> (Store, lock::LockedManifes
     layout.name("example.com/model-server:1", manifest);
     let store = Store::open(folder.join("store")).unwrap();
     let reference = "example.com/model-server:1".parse().unwrap();
-    let image = local::import_image_from_layout(
-        &layout.path,
-        &reference,
-        &[Platform::linux_amd64()],
-        &store,
-        &SilentProgress,
-    )
-    .unwrap();
+    let opened = local::LocalImages::open_layout(&layout.path).unwrap();
+    let image = opened
+        .import_image(&reference, &[Platform::linux_amd64()], &store, &SilentProgress)
+        .unwrap();
     (store, image.manifests[0].clone())
 }
 

@@ -2,7 +2,7 @@
 //! digests by which a lock remembers them: what is not given is left out, so that keys which a later
 //! version adds change no digest.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -18,10 +18,14 @@ pub struct Input {
     pub platforms: Vec<Platform>,
     /// Whether signatures, SBOMs and attestations of images that say nothing of their own are carried.
     pub attached: AttachedContent,
+    /// Which images that are only possible are carried, of charts that say nothing of their own.
+    pub include: PossibleImages,
     /// Helm charts; their images are found by rendering them.
     pub charts: Vec<InputChart>,
     /// Images by reference, and the images of `tools:`.
     pub images: Vec<InputImage>,
+    /// Archives and OCI layouts from which several images are carried.
+    pub archives: Vec<InputArchive>,
     /// Models.
     pub models: Vec<InputModel>,
     /// Plain files.
@@ -68,6 +72,9 @@ pub struct InputChart {
     /// More renders, each with further values files; the union of the images is carried.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub variants: Vec<Vec<PathBuf>>,
+    /// Which of its images that are only possible are carried; as for the input where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub include: Option<PossibleImages>,
     /// The releases that have to be ready before this one is installed.
     #[serde(skip)]
     pub needs: Vec<String>,
@@ -119,6 +126,20 @@ impl ChartSource {
     }
 }
 
+/// Which images that are only possible are carried: those that an operator may pull, and those of
+/// features that are turned off.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum PossibleImages {
+    /// None; `gantry lock` lists them.
+    #[default]
+    LeftOut,
+    /// All of them: `include: possible`.
+    Carried,
+    /// Those that match one of these names or globs.
+    Matching(Vec<String>),
+}
+
 /// Whether what is attached to an image (signatures, SBOMs, attestations) is carried with it.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, schemars::JsonSchema,
@@ -160,6 +181,39 @@ pub struct InputImage {
     pub from: ImageSource,
 }
 
+/// Several images of one archive or OCI layout, under the names that they have there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InputArchive {
+    /// The archive or layout.
+    pub from: ArchiveSource,
+    /// Only images that match one of these names or globs; all when empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<String>,
+    /// Their platforms; the input's when empty.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub platforms: Vec<Platform>,
+}
+
+/// A file or folder on this machine that holds images.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ArchiveSource {
+    /// A `docker save` archive or an OCI archive.
+    Archive(PathBuf),
+    /// A folder in the OCI layout.
+    Layout(PathBuf),
+}
+
+impl ArchiveSource {
+    /// Its path, as the input has it.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Archive(path) | Self::Layout(path) => path,
+        }
+    }
+}
+
 /// Where an image's content comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -174,6 +228,17 @@ pub enum ImageSource {
     Docker(PathBuf),
     /// Made from these binaries of Gantry, one per architecture; from the running binary when empty.
     Gantry(Vec<PathBuf>),
+}
+
+impl ImageSource {
+    /// The archive or layout that the image is in, if it is in one.
+    pub fn archive(&self) -> Option<ArchiveSource> {
+        match self {
+            Self::Archive(path) => Some(ArchiveSource::Archive(path.clone())),
+            Self::Layout(path) => Some(ArchiveSource::Layout(path.clone())),
+            Self::Registry | Self::Docker(_) | Self::Gantry(_) => None,
+        }
+    }
 }
 
 /// What happens with other models that a model of the Hub needs: the repository with its code, the

@@ -6,6 +6,7 @@ pub mod checks;
 mod content;
 mod needs;
 mod parse;
+mod possible;
 mod raw;
 pub mod rules;
 mod set_expressions;
@@ -13,7 +14,7 @@ mod tool;
 pub mod wiring;
 
 pub use content::{
-    AttachedContent, ChartSource, HubModelSource, ImageSource, Input, InputChart, InputImage,
-    InputModel, ModelDependencies,
+    ArchiveSource, AttachedContent, ChartSource, HubModelSource, ImageSource, Input, InputArchive,
+    InputChart, InputImage, InputModel, ModelDependencies, PossibleImages,
 };
 pub use set_expressions::SetExpressions;

@@ -8,7 +8,8 @@ use serde_saphyr::Spanned;
 use super::checks::{DeclaredCheck, RawCheck};
 use super::content::{AttachedContent, Input, InputImage};
 use super::needs;
-use super::raw::{RawChart, RawImage, RawInput, RawModel};
+use super::possible::RawPossibleImages;
+use super::raw::{ImageEntry, RawChart, RawImage, RawInput, RawModel};
 use super::tool::RawTool;
 use crate::{Error, Platform, Reference, Result, yaml};
 
@@ -42,8 +43,19 @@ impl Input {
         let platforms =
             if raw.platforms.is_empty() { vec![Platform::linux_amd64()] } else { raw.platforms };
         // Tools after images, so that a tool that is listed as an image too is reported at `tools:`.
-        let mut images = place.convert_all(raw.images.clone(), RawImage::into_image)?;
-        place.check_images(&raw.images, &images)?;
+        let (mut images, mut archives) = (Vec::new(), Vec::new());
+        let entries = place.convert_all(raw.images.clone(), RawImage::into_entry)?;
+        let mut lines = Vec::new();
+        for (entry, raw) in entries.into_iter().zip(&raw.images) {
+            match entry {
+                ImageEntry::Single(image) => {
+                    images.push(image);
+                    lines.push(raw);
+                }
+                ImageEntry::Several(archive) => archives.push(archive),
+            }
+        }
+        place.check_images(&lines, &images)?;
         place.add_tools(raw.tools, &mut images)?;
         let charts = place.convert_all(raw.charts.clone(), RawChart::into_chart)?;
         // On converted charts, since a release without a name is called like its chart.
@@ -53,8 +65,10 @@ impl Input {
             name: raw.name.value,
             platforms,
             attached: AttachedContent::from_key(raw.attached).unwrap_or_default(),
+            include: raw.include.map(RawPossibleImages::into_possible_images).unwrap_or_default(),
             charts,
             images,
+            archives,
             models: place.convert_all(raw.models, RawModel::into_model)?,
             files: raw.files,
             rules: raw.rules,
@@ -128,7 +142,7 @@ impl DocumentErrors<'_> {
     }
 
     /// Refuses an image that is listed twice and not the same way: one of the two would be lost.
-    fn check_images(&self, raw: &[Spanned<RawImage>], images: &[InputImage]) -> Result<()> {
+    fn check_images(&self, raw: &[&Spanned<RawImage>], images: &[InputImage]) -> Result<()> {
         let mut first: HashMap<&Reference, usize> = HashMap::new();
         for (at, image) in images.iter().enumerate() {
             match first.get(&image.reference) {
@@ -138,7 +152,7 @@ impl DocumentErrors<'_> {
                         "{} is listed in line {line} as well, from another source or with other settings; remove one of the two, or give it another name",
                         image.reference
                     );
-                    return Err(self.error_at(&raw[at], twice));
+                    return Err(self.error_at(raw[at], twice));
                 }
                 Some(_) => {}
                 None => {
@@ -216,6 +230,32 @@ tools: [gantry]
     }
 
     #[test]
+    fn what_is_only_possible_is_carried_by_one_word_or_by_name() {
+        let read = |text: &str| {
+            let input = Input::parse("f", &format!("version: 1\nname: a\n{text}")).unwrap();
+            (input.include.clone(), input.charts.first().and_then(|chart| chart.include.clone()))
+        };
+        let named = PossibleImages::Matching(vec!["nvcr.io/*".into()]);
+        assert_eq!(read(""), (PossibleImages::LeftOut, None));
+        let own = "include: possible\ncharts: [{chart: ./x, include: [nvcr.io/*]}]\n";
+        assert_eq!(read(own), (PossibleImages::Carried, Some(named)));
+        // A chart takes itself out of what the top level says.
+        let none = read("include: possible\ncharts: [{chart: ./x, include: []}]\n").1;
+        assert_eq!(none, Some(PossibleImages::LeftOut));
+    }
+
+    #[test]
+    fn an_archive_or_layout_alone_stands_for_its_images() {
+        let text = "version: 1\nname: a\nimages:\n- {archive: a.tar.gz}\n- nginx:1\n\
+            - {layout: ./l, images: [\"akko/*\"], platforms: [linux/arm64]}\n";
+        let input = Input::parse("f", text).unwrap();
+        assert_eq!(input.images.len(), 1);
+        assert_eq!(input.archives[0].from, ArchiveSource::Archive("a.tar.gz".into()));
+        assert_eq!(input.archives[1].from, ArchiveSource::Layout("./l".into()));
+        assert_eq!(input.archives[1].images, ["akko/*"]);
+    }
+
+    #[test]
     fn the_tool_is_an_image_made_from_the_running_binary_or_from_those_that_are_named() {
         let read = |tools: &str| {
             Input::parse("f", &format!("version: 1\nname: a\ntools: {tools}\n")).unwrap().images
@@ -242,6 +282,21 @@ tools: [gantry]
             ("charts:\n- chart: oci://x.example/a:1\n", "`version:`"),
             ("images:\n- imgae: x\n", "f:4:3: unknown key \"imgae\"; did you mean \"image\""),
             ("images: [1]\n", "a map with `image:`"),
+            ("images: [{platforms: [all]}]\n", "f:3:10: an image needs `image`"),
+            ("images: [{docker: /a.sock}]\n", "an image needs `image`"),
+            (
+                "images: [{image: \"a:1\", archive: x, images: [b]}]\n",
+                "only one of image and images",
+            ),
+            ("images: [{archive: x, attached: false}]\n", "`attached` cannot be used"),
+            (
+                "include: possibel\n",
+                "f:3:10: \"possibel\" is not known here; write `include: possible`",
+            ),
+            (
+                "charts: [{chart: ./x, include: {a: 1}}]\n",
+                "the word `possible`, or a list of images",
+            ),
             ("platforms: [amd64]\n", "os/architecture"),
             ("platfroms: []\n", "did you mean \"platforms\""),
             ("tools: [helm]\n", "f:3:9: \"helm\" is not a known tool; the only one is gantry"),

@@ -8,9 +8,10 @@ use serde_saphyr::Spanned;
 
 use super::checks::{ModelServerRule, RawCheck};
 use super::content::{
-    AttachedContent, ChartSource, HubModelSource, ImageSource, InputChart, InputImage, InputModel,
-    ModelDependencies,
+    ArchiveSource, AttachedContent, ChartSource, HubModelSource, ImageSource, InputArchive,
+    InputChart, InputImage, InputModel, ModelDependencies,
 };
+use super::possible::RawPossibleImages;
 use super::rules::{OperatorImageRules, PhoneHome};
 use super::set_expressions::SetExpressions;
 use super::tool::RawTool;
@@ -33,6 +34,10 @@ pub(super) struct RawInput {
     /// Whether signatures, SBOMs and attestations of images are looked up and carried [default: true].
     #[serde(default)]
     pub(super) attached: Option<bool>,
+    /// Which images that are only possible (an operator may pull them, or a feature is off) are carried, of
+    /// charts that have no `include` of their own: `possible` for all, or a list of names and globs
+    /// [default: none, gantry lock lists them].
+    pub(super) include: Option<RawPossibleImages>,
     /// Helm charts; their images are found by rendering them.
     #[serde(default)]
     #[schemars(with = "Vec<RawChart>")]
@@ -107,6 +112,9 @@ pub(super) struct RawChart {
     /// More renders, each with further values files; the images of all of them are carried.
     #[serde(default)]
     pub(super) variants: Vec<Vec<PathBuf>>,
+    /// Which of its images that are only possible are carried: `possible` for all, or a list of names and
+    /// globs [default: that of the top level].
+    pub(super) include: Option<RawPossibleImages>,
     /// The releases that have to be ready before this one is installed.
     #[serde(default)]
     pub(super) needs: Vec<String>,
@@ -137,6 +145,7 @@ impl RawChart {
                 files: self.set_file,
             },
             variants: self.variants,
+            include: self.include.map(RawPossibleImages::into_possible_images),
             needs: self.needs,
         })
     }
@@ -206,12 +215,16 @@ impl<'de> Deserialize<'de> for RawImage {
     }
 }
 
-/// An image and where its content comes from.
+/// An image and where its content comes from; or an archive or layout alone, for the images in it.
 #[derive(Clone, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct RawImageFields {
     /// The image's reference.
-    image: String,
+    image: Option<String>,
+    /// Without `image`: only those images of the archive or layout that match one of these names or globs,
+    /// such as akko/* [default: all].
+    #[serde(default)]
+    pub(super) images: Vec<String>,
     /// Its platforms [default: those of the bundle]; `[all]` carries every platform, so that the index has
     /// the same digest at every registry.
     #[serde(default)]
@@ -226,11 +239,20 @@ pub(super) struct RawImageFields {
     docker: Option<PathBuf>,
 }
 
+/// What an entry of `images:` stands for.
+pub(super) enum ImageEntry {
+    /// One image.
+    Single(InputImage),
+    /// Images of an archive or layout.
+    Several(InputArchive),
+}
+
 impl RawImage {
-    pub(super) fn into_image(self) -> Result<InputImage, String> {
+    pub(super) fn into_entry(self) -> Result<ImageEntry, String> {
         let raw = match self {
             Self::Short(image) => RawImageFields {
-                image,
+                image: Some(image),
+                images: vec![],
                 platforms: vec![],
                 attached: None,
                 archive: None,
@@ -239,8 +261,8 @@ impl RawImage {
             },
             Self::Long(map) => map,
         };
-        let reference = raw.image.parse().map_err(|error: Error| error.to_string())?;
-        let from = match (raw.archive, raw.layout, raw.docker) {
+        let RawImageFields { image, images, platforms, attached, archive, layout, docker } = raw;
+        let from = match (archive, layout, docker) {
             (None, None, None) => ImageSource::Registry,
             (Some(path), None, None) => ImageSource::Archive(path),
             (None, Some(path), None) => ImageSource::Layout(path),
@@ -258,8 +280,30 @@ impl RawImage {
             ),
             _ => return Err("give only one of archive, layout and docker".into()),
         };
-        let attached = AttachedContent::from_key(raw.attached);
-        Ok(InputImage { reference, platforms: raw.platforms, attached, from })
+        let attached = AttachedContent::from_key(attached);
+        if let Some(image) = image {
+            if !images.is_empty() {
+                return Err(
+                    "give only one of image and images: `images` chooses among those of an archive \
+                     or layout"
+                        .into(),
+                );
+            }
+            let reference = image.parse().map_err(|error: Error| error.to_string())?;
+            return Ok(ImageEntry::Single(InputImage { reference, platforms, attached, from }));
+        }
+        let from: ArchiveSource = from.archive().ok_or(
+            "an image needs `image`, its reference; only an archive or layout can stand alone, for \
+             all images in it",
+        )?;
+        if attached.is_some() {
+            return Err(
+                "`attached` cannot be used for all images of an archive or layout: nothing is \
+                 looked up for them"
+                    .into(),
+            );
+        }
+        Ok(ImageEntry::Several(InputArchive { from, images, platforms }))
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::mention::ImageMention;
 use super::request::LockedRequest;
 use crate::input::{AttachedContent, InputChart};
 use crate::{
@@ -214,28 +215,6 @@ pub struct LockedAttachment {
     pub artifact_type: Option<String>,
     /// Its manifest.
     pub manifest: LockedManifest,
-}
-
-/// One place that names an image.
-#[derive(
-    Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema,
-)]
-#[serde(deny_unknown_fields, rename_all = "camelCase")]
-pub struct ImageMention {
-    /// The release whose rendered chart names it, or `gantry.yaml`.
-    pub by: String,
-    /// The template's path in the chart.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub template: Option<String>,
-    /// Kind and name of the object.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub object: Option<String>,
-    /// The field's path in the object.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub field: Option<String>,
-    /// The chart's values that the name is made of, where the render shows them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub values: Vec<String>,
 }
 
 /// A model. The first key (`hf`, `ollama` or `url`) says which kind it is.
@@ -493,13 +472,7 @@ mod tests {
                 manifests: vec![manifest],
                 attached: vec![],
                 attached_content: AttachedContent::Carried,
-                seen: vec![ImageMention {
-                    by: "gantry.yaml".into(),
-                    template: None,
-                    object: None,
-                    field: None,
-                    values: vec![],
-                }],
+                seen: vec![ImageMention::of_input()],
             }],
             models: vec![LockedModel::Hub(model)],
             files: vec![],

@@ -3,12 +3,16 @@
 
 mod content;
 mod document;
+mod image_reason;
+mod mention;
 mod request;
 
 pub use content::{BlobOrigin, LockedBlob};
 pub use document::{
-    Blob, EMPTY, ImageMention, ImageOrigin, Lock, LockedAttachment, LockedChart, LockedFile,
-    LockedHubModel, LockedImage, LockedManifest, LockedModel, LockedModelFile, LockedOllamaModel,
-    LockedUrlModel, ModelOrigin, VERSION,
+    Blob, EMPTY, ImageOrigin, Lock, LockedAttachment, LockedChart, LockedFile, LockedHubModel,
+    LockedImage, LockedManifest, LockedModel, LockedModelFile, LockedOllamaModel, LockedUrlModel,
+    ModelOrigin, VERSION,
 };
+pub use image_reason::ImageReason;
+pub use mention::ImageMention;
 pub use request::{InputChange, LockedRequest};
