@@ -19,7 +19,7 @@ const NOTES: &str = "## What is behind the numbers";
 pub(super) fn write_report(
     gantry: &Path,
     machine: &Machine,
-    largest: &Sample,
+    largest: Option<&Sample>,
     sizes: &[usize],
     samples: &[ScaleSample],
 ) -> Result<(), Box<dyn Error>> {
@@ -44,8 +44,10 @@ pub(super) fn write_report(
     );
     let time = table("Time", "s", sizes, samples, |sample| sample.used.wall, 2);
     let memory = table("Peak memory", "MB", sizes, samples, |sample| sample.used.memory / 1e6, 0);
-    let plan = describe_largest(largest);
-    Ok(fs::write(PATH, [head, plan, time, memory, notes].join("\n"))?)
+    let plan = largest.map(describe_largest);
+    let parts: Vec<String> =
+        [Some(head), plan, Some(time), Some(memory), Some(notes)].into_iter().flatten().collect();
+    Ok(fs::write(PATH, parts.join("\n"))?)
 }
 
 /// What `plan` of the largest lock took, beside what is promised.
