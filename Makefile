@@ -1,5 +1,5 @@
 # The two commands of the README, and what developers run between them.
-.PHONY: demo test test-cluster test-fast test-hard test-stress build setup lint bench book cluster-up cluster-down
+.PHONY: demo test test-cluster test-fast test-hard test-laws test-stress build setup lint bench book cluster-up cluster-down
 
 # Sets up what it needs, builds, runs the main job on the embedded default. The build is that of the
 # tests: a fraction of the time that `make build` takes, and nothing is compiled again for `make test`.
@@ -29,6 +29,14 @@ test-fast:
 test-hard:
 	dev/setup test
 	dev/test-hard
+
+# What the post-renderer changes on ten million generated streams, odd YAML beside helm, and charts with many ways to name
+# images at once: before a release. `make test-laws RUNS=100000 SEED=2` is another part of it.
+RUNS = 10000000
+SEED = 1
+test-laws:
+	dev/setup test
+	dev/test-laws $(RUNS) $(SEED)
 
 # All tests ten times beside four busy processes, as on a slow machine (root): before a release. Not in
 # CI, it takes hours. `make test-stress ROUNDS=3 TESTS=fast` is a part of it, see dev/test-stress.

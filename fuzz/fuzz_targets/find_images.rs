@@ -2,9 +2,9 @@
 //! looking for what phones home ends, and never panics.
 #![no_main]
 
-use chart::phone_home::PhoneHomeRules;
-use chart::relocate::RelocationTarget;
-use chart::{OperatorRules, find, inspect, post_render};
+use gantry_chart::phone_home::PhoneHomeRules;
+use gantry_chart::relocate::RelocationTarget;
+use gantry_chart::{OperatorRules, find, inspect, post_render};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|stream: &str| {

@@ -120,7 +120,12 @@ impl AppliedRule<'_> {
         for image in &self.rule.images {
             let field = |name: &str| match name.strip_prefix("env.") {
                 Some(name) => self.variables.get(name).cloned(),
-                None => find_field(&document.value, name)?.as_str().map(str::to_owned),
+                // YAML reads a version such as `18` as a number.
+                None => match find_field(&document.value, name)? {
+                    Value::String(text) => Some(text.clone()),
+                    Value::Number(number) => Some(number.to_string()),
+                    _ => None,
+                },
             };
             if let Some(image) = fill_fields(image, field) {
                 self.add_image(&image, &place, findings, added);
@@ -229,7 +234,23 @@ mod tests {
     #[test]
     fn the_built_in_table_is_read_whole() {
         let text = include_str!("../../../rules/operators.yaml");
-        assert!(OperatorRules::read("rules/operators.yaml", text).unwrap().0.operators.len() > 8);
+        let rules = OperatorRules::read("rules/operators.yaml", text).unwrap().0.operators;
+        let names: std::collections::BTreeSet<&str> =
+            rules.iter().map(|rule| rule.name.as_str()).collect();
+        assert_eq!(names.len(), rules.len());
+        for rule in &rules {
+            // A file of the operator's source and its release or commit.
+            let has_source = rule.why.contains('/') && rule.why.contains(" of ");
+            assert!(has_source, "{} names no source: {}", rule.name, rule.why);
+        }
+    }
+
+    #[test]
+    fn a_version_that_is_a_number_is_one() {
+        let scylla =
+            "apiVersion: scylla.scylladb.com/v1\nkind: ScyllaCluster\nspec: {version: 2026.2}\n";
+        let found = find_images(scylla).images;
+        assert_eq!(found[0].reference.to_string(), "docker.io/scylladb/scylla:2026.2");
     }
 
     #[test]

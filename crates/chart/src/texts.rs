@@ -2,9 +2,10 @@
 
 use serde_json::Value;
 
-use crate::edit::embedded::decode_base64;
+use crate::edit::embedded::{decode_base64, parse_embedded};
+use crate::find::positions;
 use crate::manifest::ManifestDocument;
-use crate::path::DocumentPath;
+use crate::path::{DocumentPath, TextEncoding};
 
 /// Where a text is in its document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,19 +40,59 @@ pub(crate) fn visit_texts(
     }
 }
 
-/// Calls `visit` with each text of a document and its path. The data of a Secret is decoded.
-pub(crate) fn visit_decoded_texts(
+/// The most documents inside each other that are opened: base64, YAML in it, JSON in that, and one
+/// more.
+const DEEPEST: usize = 4;
+
+/// Calls `visit` with each text of a document that may hold an image or the mention of one, and with
+/// its path. The data of a Secret is decoded. Where a text that is wanted holds a document, the texts
+/// in that are visited instead: nobody reads an image in a comment or a key of it, nor in the fields
+/// that Kubernetes has for something else.
+pub(crate) fn visit_texts_of_images(
     document: &ManifestDocument,
-    visit: &mut impl FnMut(&DocumentPath, &str),
+    is_wanted: &dyn Fn(&str) -> bool,
+    visit: &mut dyn FnMut(&DocumentPath, &str),
 ) {
-    visit_texts(&document.value, &DocumentPath::default(), &mut |path, text, origin| {
-        if origin == TextOrigin::Value {
-            match decode_secret_data(document, path, text) {
-                Some(decoded) => visit(path, &decoded),
-                None => visit(path, text),
+    let mut search = ImageTextSearch { document, is_wanted, visit };
+    search.visit_document(&document.value, &DocumentPath::default(), 0);
+}
+
+/// The search of [`visit_texts_of_images`].
+struct ImageTextSearch<'a> {
+    document: &'a ManifestDocument,
+    is_wanted: &'a dyn Fn(&str) -> bool,
+    visit: &'a mut dyn FnMut(&DocumentPath, &str),
+}
+
+impl ImageTextSearch<'_> {
+    /// Visits the texts of a document, which is at a path of the whole one.
+    fn visit_document(&mut self, value: &Value, base: &DocumentPath, depth: usize) {
+        visit_texts(value, &DocumentPath::default(), &mut |own, text, origin| {
+            if origin == TextOrigin::Key {
+                return;
             }
+            let path = base.join(own);
+            let decoded = decode_secret_data(self.document, &path, text);
+            let (path, text) = match &decoded {
+                Some(decoded) => (path.inside(TextEncoding::Base64), decoded.as_str()),
+                None => (path, text),
+            };
+            if (self.is_wanted)(text) && !positions::is_place_without_images(value, own) {
+                self.visit_text(text, &path, depth);
+            }
+        });
+    }
+
+    fn visit_text(&mut self, text: &str, path: &DocumentPath, depth: usize) {
+        let embedded = if depth < DEEPEST { parse_embedded(text) } else { None };
+        // Any text with a line in brackets counts as a file of sections, so all of it is visited.
+        if matches!(embedded, None | Some((TextEncoding::Ini, _))) {
+            (self.visit)(path, text);
         }
-    });
+        if let Some((encoding, value)) = embedded {
+            self.visit_document(&value, &path.inside(encoding), depth + 1);
+        }
+    }
 }
 
 /// The content of a text at a path, if that is base64 in the data of a Secret.

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use types::Cause;
 
+use crate::render_remedy::describe_render_remedy;
+
 /// An error of a source or a target: a registry, the Hub, a chart repository, a local archive.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -219,9 +221,7 @@ pub enum Error {
         message: Cause,
     },
     /// helm cannot render a chart: the template fails, or a required value is missing.
-    #[error(
-        "helm cannot render {chart}: {message}; fix the template, or give the values that it requires (-f and --set; values: and set: in gantry.yaml)"
-    )]
+    #[error("helm cannot render {chart}: {message}; {}", describe_render_remedy(&message.to_string()))]
     Render {
         /// The chart.
         chart: String,

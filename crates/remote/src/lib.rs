@@ -26,6 +26,7 @@ pub mod ollama;
 pub mod own_image;
 mod paging;
 mod receive;
+mod render_remedy;
 pub mod scratch;
 pub mod similar_names;
 pub mod site_receipt;

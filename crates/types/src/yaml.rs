@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_saphyr::budget::BudgetBreach;
+use serde_saphyr::granit_parser::{ErrorKind, Parser};
 use serde_saphyr::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
 
 use crate::foreign_text::clean_excerpt;
@@ -65,13 +66,72 @@ fn read_strictly<T: DeserializeOwned>(
 }
 
 /// Reads one document of manifests, a chart or values, as helm and the API server do: the last of
-/// duplicate keys counts, anchors and merge keys are resolved, and what [`align_block_headers`]
-/// aligns is accepted. An empty document is null.
+/// duplicate keys counts, anchors and merge keys are resolved, and what [`AlignedManifest`] aligns is
+/// accepted. An empty document is null.
 pub fn read_manifest(text: &str) -> std::result::Result<Value, DocumentFault> {
-    read_standard_manifest(text).or_else(|fault| match align_block_headers(text) {
-        Some(aligned) => read_standard_manifest(&aligned).map_err(|_| fault),
+    read_standard_manifest(text).or_else(|fault| match AlignedManifest::align(text) {
+        Some(aligned) => read_standard_manifest(aligned.text()).map_err(|_| fault),
         None => Err(fault),
     })
+}
+
+/// A document that the YAML standard does not allow and that go-yaml, the parser of helm and kubectl,
+/// reads, with blanks where the standard wants them: the header of a block is behind its key, and a
+/// quoted text goes on with more indentation than its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlignedManifest {
+    text: String,
+    /// The offsets in the aligned text behind which [`PADDING`] was inserted, in their order.
+    insertions: Vec<usize>,
+}
+
+/// What is put in front of a line of a quoted text, which loses all blanks at the start of its lines:
+/// more than the deepest key of a manifest has.
+const PADDING: &str = "                                                                                                                                ";
+
+/// The most lines that are padded, and the most bytes that are read for it again and again.
+const MAX_PADDED_LINES: usize = 1000;
+const MAX_ALIGNED_BYTES: usize = 64 << 20;
+
+impl AlignedManifest {
+    /// Aligns a document. `None` if there is nothing to align.
+    pub fn align(text: &str) -> Option<Self> {
+        let aligned = align_block_headers(text);
+        let is_changed = aligned.is_some();
+        let mut aligned =
+            Self { text: aligned.unwrap_or_else(|| text.to_owned()), insertions: Vec::new() };
+        let most = MAX_PADDED_LINES.min(MAX_ALIGNED_BYTES / (text.len() + 1));
+        while aligned.insertions.len() < most
+            && let Some(offset) = find_unindented_quote(&aligned.text)
+        {
+            aligned.text.insert_str(offset, PADDING);
+            aligned.insertions.push(offset);
+        }
+        (is_changed || !aligned.insertions.is_empty()).then_some(aligned)
+    }
+
+    /// The document as the standard allows it.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The byte offset in the original document of an offset in the aligned one.
+    pub fn original_offset(&self, offset: usize) -> usize {
+        let before = |start: &&usize| **start < offset;
+        let inserted = self.insertions.iter().take_while(before).map(|start| {
+            // An offset in the blanks is that of what follows them.
+            PADDING.len().min(offset - start)
+        });
+        offset - inserted.sum::<usize>()
+    }
+}
+
+/// The offset of the first line of a quoted text that is not indented more than its key; `None` if
+/// the document has another fault first, or none.
+fn find_unindented_quote(text: &str) -> Option<usize> {
+    let fault = Parser::new_from_str(text).find_map(std::result::Result::err)?;
+    let is_quote = matches!(fault.kind(), ErrorKind::InvalidQuotedScalarIndent);
+    fault.marker().byte_offset().filter(|_| is_quote)
 }
 
 /// A document that the YAML standard does not allow and that go-yaml, the parser of helm and
@@ -84,35 +144,47 @@ pub fn read_manifest(text: &str) -> std::result::Result<Value, DocumentFault> {
 ///   |
 ///   a: 1
 /// ```
-pub fn align_block_headers(text: &str) -> Option<String> {
+fn align_block_headers(text: &str) -> Option<String> {
     let indentation = |line: &str| line.len() - line.trim_start_matches(' ').len();
     let mut aligned = text.to_owned();
     let (mut is_any, mut start) = (false, 0);
-    // The key on the line above, and the indentation below which an open block ends.
+    // The end of the last key or dash without a value, and the indentation below which an open block ends.
     let (mut key, mut block): (Option<usize>, Option<usize>) = (None, None);
     for line in text.split_inclusive('\n') {
-        let (bare, own) = (line.trim(), indentation(line));
+        let (bare, own, line_start) = (line.trim(), indentation(line), start);
+        start += line.len();
         if block.is_some_and(|block| bare.is_empty() || own > block) {
-            start += line.len();
             continue;
         }
         block = None;
-        if let Some(end) = key.filter(|_| is_block_header(bare)) {
-            aligned.replace_range(end..start + own, &" ".repeat(start + own - end));
+        if bare.is_empty() || bare.starts_with('#') {
+            continue;
+        }
+        let content = bare.split_once(" #").map_or(bare, |(content, _)| content.trim_end());
+        if let Some(end) = key.take().filter(|_| is_block_header(content)) {
+            let header = line_start + own;
+            aligned.replace_range(end..header, &" ".repeat(header - end));
             is_any = true;
         }
-        let is_comment = bare.starts_with('#');
-        let header = bare.rsplit([' ', ':']).next().unwrap_or_default();
-        if !is_comment && is_block_header(header) {
+        if content.rsplit([' ', ':']).next().is_some_and(is_block_header) {
             // The content is indented more than the key, or more than the header's own line has it.
             let dashes = bare.len() - bare.trim_start_matches("- ").len();
-            block = Some(if is_block_header(bare) { own.saturating_sub(1) } else { own + dashes });
+            block =
+                Some(if is_block_header(content) { own.saturating_sub(1) } else { own + dashes });
         }
-        let ends = !is_comment && bare.ends_with(':');
-        key = ends.then_some(start + line.trim_end().len());
-        start += line.len();
+        let own_content = without_properties(content);
+        let ends = own_content.ends_with(':') || own_content == "-" || own_content.ends_with(" -");
+        key = ends.then_some(line_start + (line.len() - line.trim_start().len()) + content.len());
     }
     is_any.then_some(aligned)
+}
+
+/// A line without the anchor and the tag at its end: `key:` of `key: &name !!str`.
+fn without_properties(line: &str) -> &str {
+    match line.rsplit_once(' ') {
+        Some((rest, last)) if last.starts_with(['&', '!']) => without_properties(rest.trim_end()),
+        _ => line,
+    }
 }
 
 /// Whether a word starts a block scalar: `|`, `>-`, `|2+`.
@@ -129,6 +201,8 @@ fn read_standard_manifest(text: &str) -> std::result::Result<Value, DocumentFaul
         emit_comments: false,
         duplicate_keys: DuplicateKeyPolicy::LastWins,
         non_finite_float_policy: NonFiniteFloatPolicy::AsString,
+        // `0644` is a mode, as in YAML 1.1.
+        legacy_octal_numbers: true,
     };
     serde_saphyr::from_str_with_options(text, options).map_err(|error| {
         let fault = locate_fault(text, &error);
@@ -501,8 +575,24 @@ mod tests {
         assert_eq!(read["data"]["c"], 1);
         let aligned = align_block_headers(text).unwrap();
         assert_eq!(aligned.len(), text.len());
+        let read = read_manifest("a: &x\n\n# why\n>- # y\n  b\n  c\nd: 010\n").unwrap();
+        assert_eq!(read, serde_json::json!({"a": "b c", "d": 8}));
+        let read = read_manifest("a:\n- # why\n|\n  b\n- c\n").unwrap();
+        assert_eq!(read["a"], serde_json::json!(["b\n", "c"]));
         assert_eq!(align_block_headers("a:\n- b: |\n    c:\n    |\nd: 1\n"), None);
         assert!(read_manifest("a:\n|\nb: c: d\n").is_err());
+    }
+
+    #[test]
+    fn a_quoted_text_that_goes_on_at_the_start_of_a_line_is_read_as_helm_reads_it() {
+        let text = "a:\n  b: \"one\ntwo\n\nthree\"   # x\n  c: 'four\n five'\nd: [\"x\ny\"]\n";
+        let read = read_manifest(text).unwrap();
+        assert_eq!(read["a"], serde_json::json!({"b": "one two\nthree", "c": "four five"}));
+        let aligned = AlignedManifest::align(text).unwrap();
+        let offset = aligned.text().find("# x").unwrap();
+        assert_eq!(text.find("# x"), Some(aligned.original_offset(offset)));
+        assert_eq!(aligned.original_offset(3), 3);
+        assert!(read_manifest("a: \"one\ntwo\nb: 1\n").is_err());
     }
 
     #[test]

@@ -201,7 +201,13 @@ fn place_edit(scalar: &SourceScalar, written: &str, edit: &TextEdit) -> Option<T
     let mut said = scalar.value.match_indices(old);
     let number = said.position(|(start, _)| start == edit.range.start)?;
     let behind = said.count();
-    let mut all = written.match_indices(old);
+    let escapes = list_escapes(written);
+    let is_literal = |(start, _): &(usize, &str)| {
+        let is_cut =
+            |escape: &Range<usize>| escape.start < start + old.len() && *start < escape.end;
+        !escapes.iter().any(is_cut)
+    };
+    let mut all = written.match_indices(old).filter(is_literal);
     let (start, _) = all.nth(number)?;
     if all.count() != behind || scalar.style == ScalarNotation::Plain && !needs_no_quotes(&edit.new)
     {
@@ -209,6 +215,35 @@ fn place_edit(scalar: &SourceScalar, written: &str, edit: &TextEdit) -> Option<T
     }
     let start = scalar.range.start + start;
     Some(TextEdit { range: start..start + old.len(), new: edit.new.clone() })
+}
+
+/// The byte ranges of the escapes in a scalar as it is written: `\x31`, `\n`. Only double quotes have
+/// escapes (YAML 1.2.2, 5.7; TOML 1.0, String). A word that begins in one is not in the text:
+/// `"\x310.0.0.1"` is `10.0.0.1`, of which the first letter is the escape.
+fn list_escapes(written: &str) -> Vec<Range<usize>> {
+    let mut escapes = Vec::new();
+    if !written.starts_with('"') {
+        return escapes;
+    }
+    let mut start = 0;
+    while let Some(found) = written[start..].find('\\') {
+        start += found;
+        let letter = written[start + 1..].chars().next();
+        let length = match letter {
+            Some('x') => 4,
+            Some('u') => 6,
+            Some('U') => 10,
+            Some(letter) => 1 + letter.len_utf8(),
+            None => 1,
+        };
+        let mut end = (start + length).min(written.len());
+        while !written.is_char_boundary(end) {
+            end += 1;
+        }
+        escapes.push(start..end);
+        start = end;
+    }
+    escapes
 }
 
 /// Whether a reference or base64 can be a YAML scalar without quotes. One that starts with `[`, as

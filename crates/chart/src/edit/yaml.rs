@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle};
+use types::yaml::AlignedManifest;
 
 use super::position::{CollectionPosition, ScalarNotation, SourceScalar};
 use crate::path::PathStep;
@@ -34,9 +35,24 @@ const MERGES: usize = 16;
 impl YamlTree {
     /// Builds the nodes from the parser's events. `None` if the text is not valid YAML or is empty.
     pub(super) fn read(text: &str) -> Option<Self> {
-        // Aligning moves no byte, so the positions are those of the text itself.
-        Self::read_standard(text)
-            .or_else(|| Self::read_standard(&types::yaml::align_block_headers(text)?))
+        Self::read_standard(text).or_else(|| {
+            let aligned = AlignedManifest::align(text)?;
+            let mut tree = Self::read_standard(aligned.text())?;
+            tree.shift_positions(&aligned);
+            Some(tree)
+        })
+    }
+
+    /// Makes the positions in an aligned text those in the original one.
+    fn shift_positions(&mut self, aligned: &AlignedManifest) {
+        let own = self.nodes.iter_mut().filter_map(|node| match node {
+            YamlNode::Scalar(scalar) => Some(&mut scalar.range),
+            YamlNode::Alias(range, _) => Some(range),
+            YamlNode::Map(_) | YamlNode::List(_) => None,
+        });
+        for range in own.chain(&mut self.spans) {
+            *range = aligned.original_offset(range.start)..aligned.original_offset(range.end);
+        }
     }
 
     fn read_standard(text: &str) -> Option<Self> {

@@ -330,9 +330,12 @@ impl<'a> ImageCollector<'a> {
         sure: Confidence,
     ) -> Option<()> {
         let (reference, found) = reference_shape::parse_image(text)?;
+        // Where the key does not say so, a name that the document uses for a label is one of those.
+        // No label has a digest.
+        let may_be_name = shape == ReferenceShape::Full && !text.contains('@');
         let is_other = reference_shape::is_host_and_port(text)
             || reference_shape::is_kubernetes_name(text)
-            || self.is_qualified_name(&text.trim()[..name_length(text.trim())]);
+            || may_be_name && self.is_qualified_name(&text.trim()[..name_length(text.trim())]);
         (found >= shape && !is_other)
             .then(|| self.add_whole_image(path, text, reference, pattern, sure))
     }

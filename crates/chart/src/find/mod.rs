@@ -5,11 +5,13 @@
 //! `containers` (arguments and environment), `metadata` (annotations), `text` (ConfigMaps and
 //! Secrets), `crds` (defaults in CustomResourceDefinitions) and `custom` (everything else by the
 //! name of its key or by its form). They add what they find to the collector in `findings`; `scan`
-//! runs them all. `registries` finds registries that stand alone; `positions` knows where Kubernetes never has an image.
+//! runs them all. `registries` finds registries that stand alone; `positions` knows where Kubernetes
+//! never has an image.
 //!
 //! `containers`, `custom` and `text` need each other, as what they search nests without an end: a
 //! custom resource has containers, whose arguments are texts, which hold documents.
 
+mod api_groups;
 mod compose;
 mod containers;
 mod crds;

@@ -77,6 +77,8 @@ pub(crate) fn is_plural_image_key(key: &str) -> bool {
 pub(crate) fn is_example_key(key: &str) -> bool {
     const ENDINGS: &[&str] = &[".example", ".sample", ".md"];
     const PARTS: &[&str] = &[".example.", ".sample."];
+    // In `app.example.org/image` the domain is no example.
+    let key = key.rsplit('/').next().unwrap_or(key);
     key.starts_with('_')
         || ENDINGS.iter().any(|ending| key.ends_with(ending))
         || PARTS.iter().any(|part| key.contains(part))
@@ -172,6 +174,14 @@ mod tests {
             assert_eq!(split_words(key), ["default", "image", "version"]);
         }
         assert_eq!(split_words("imageURL"), ["image", "url"]);
+    }
+
+    #[test]
+    fn a_key_of_examples_says_so_behind_its_domain() {
+        for key in ["_example", "config.yaml.example", "x.sample.toml", "README.md"] {
+            assert!(is_example_key(key), "{key}");
+        }
+        assert!(!is_example_key("app.example.org/image"));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::findings::{FoundImage, ImageCollector, ImageScan, LocationKind};
 use super::walk::StructureWalk;
-use super::{containers, crds, custom, metadata, pods, text};
+use super::{api_groups, containers, crds, custom, metadata, pods, text};
 use crate::manifest::{ManifestDocument, Manifests, api_group};
 use crate::path::DocumentPath;
 use crate::rules::OperatorRules;
@@ -63,7 +63,7 @@ fn find_images_in_document(document: &ManifestDocument, collector: &mut ImageCol
     {
         "ConfigMap" | "Secret" => text::find_images_in_data(object, path, collector),
         "CustomResourceDefinition" => crds::find_default_images(object, collector),
-        _ if custom::is_custom_group(api_group(object)) => {
+        _ if api_groups::is_custom_group(api_group(object)) => {
             find_images_in_custom_resource(object, path, collector);
         }
         _ => {}

@@ -34,10 +34,11 @@ pub(crate) struct ExpectedChanges {
     pub(crate) guards: BTreeSet<String>,
 }
 
-/// Whether a difference is a moved image, or one that is allowed beside them.
+/// Whether a difference in a document, given by its number and its content, is a moved image, or one
+/// that is allowed beside them.
 pub(super) fn is_explained(
     difference: &LeafDifference,
-    document: usize,
+    (document, content): (usize, &Value),
     moved: &MovedTexts,
     allowed: &ExpectedChanges,
 ) -> bool {
@@ -65,7 +66,7 @@ pub(super) fn is_explained(
         || allowed.guards.contains(key)
         || is_pull_secret(path, new, allowed)
         || is_insertion(old, new, &allowed.inserted)
-        || !positions::is_path_without_images(path) && is_mention_moved(old, new, moved)
+        || !positions::is_place_without_images(content, path) && is_mention_moved(old, new, moved)
 }
 
 /// Whether a list or a text is as before with images for operators added, and nothing else.

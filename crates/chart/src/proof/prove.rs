@@ -12,13 +12,13 @@ use super::expected_changes::{ExpectedChanges, MovedTexts, is_explained};
 use super::relocation_proof::{
     ForeignReference, MovedImage, RelocationProof, UnexpectedChange, UnmovedImage,
 };
+use crate::find::ManifestLocation;
 use crate::find::registries::find_registries;
-use crate::find::{ManifestLocation, positions};
 use crate::image_names::{hosted_name, may_mention_host, mentions_name};
 use crate::path::DocumentPath;
 use crate::taint::image_move::ImageMove;
 use crate::taint::indexed_render::IndexedRender;
-use crate::texts::visit_decoded_texts;
+use crate::texts::visit_texts_of_images;
 
 /// Proves `after`, a render with the overlay, against `before`, one without it.
 pub(crate) fn prove_relocation(
@@ -61,7 +61,7 @@ pub(crate) fn prove_relocation(
             continue;
         }
         for difference in find_differences(&document.value, &same.value) {
-            if !is_explained(&difference, index, &moved, allowed) {
+            if !is_explained(&difference, (index, &document.value), &moved, allowed) {
                 let LeafDifference { path, before, after } = difference;
                 proof.changes.push(UnexpectedChange { place: place(path), before, after });
             }
@@ -143,26 +143,26 @@ fn add_foreign_references(
         sites.iter().filter_map(|site| Some((hosted_name(&site.text)?, site))).collect();
     let hosts: BTreeSet<&str> =
         names.keys().filter_map(|name| name.split_inclusive('/').next()).collect();
+    // Large charts have thousands of names and only a few hosts: a cheap test first.
+    let is_wanted = |text: &str| {
+        hosts.iter().any(|host| may_mention_host(text, host))
+            && names.keys().any(|name| mentions_name(text, name))
+    };
     for (index, document) in after.manifests.documents.iter().enumerate() {
-        let mut visit = |path: &DocumentPath, text: &str| {
-            // Large charts have thousands of names and only a few hosts: a cheap test first.
-            if !hosts.iter().any(|host| may_mention_host(text, host))
-                || positions::is_path_without_images(path)
-            {
-                return;
-            }
-            let mut named = names.iter().filter(|(name, _)| mentions_name(text, name));
-            let Some((_, site)) = named.next() else { return };
-            if !is_known(index, path) {
-                let place = ManifestLocation::new(index, document, path.clone());
-                let (from, to) = (site.found.reference.clone(), site.target.clone());
-                proof.stayed.push(UnmovedImage { from, to, place });
-            }
-        };
         // Schemas of custom resources name images in descriptions and examples; none is pulled.
         if document.kind() == "CustomResourceDefinition" {
             continue;
         }
-        visit_decoded_texts(document, &mut visit);
+        let mut reported: BTreeSet<DocumentPath> = BTreeSet::new();
+        visit_texts_of_images(document, &is_wanted, &mut |path, text| {
+            let mut named = names.iter().filter(|(name, _)| mentions_name(text, name));
+            let Some((_, site)) = named.next() else { return };
+            // A text is reported once, however many documents and names there are in it.
+            if !is_known(index, path) && reported.insert(path.outer()) {
+                let place = ManifestLocation::new(index, document, path.outer());
+                let (from, to) = (site.found.reference.clone(), site.target.clone());
+                proof.stayed.push(UnmovedImage { from, to, place });
+            }
+        });
     }
 }

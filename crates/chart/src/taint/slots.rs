@@ -160,7 +160,9 @@ fn add_slots_in_leaf(
     };
     match leaf {
         Value::String(text) if !text.trim().is_empty() => {
-            if is_likely_image(key, path, text) {
+            if let Some(name) = find_name_before_template(key, text) {
+                add(0, name, SlotReason::Likely);
+            } else if is_likely_image(key, path, text) {
                 add(0, text, SlotReason::Likely);
             // A command line or a list in one text: each word that is an image is a slot. Texts
             // with template syntax are left alone, as their words are not what is rendered.
@@ -183,6 +185,20 @@ fn add_slots_in_leaf(
         }
         _ => {}
     }
+}
+
+/// The name of an image at the start of a value with template code behind it, which the chart renders
+/// with `tpl`: `ghcr.io/org/app:{{ .Chart.AppVersion }}`.
+fn find_name_before_template<'t>(key: &str, text: &'t str) -> Option<&'t str> {
+    let (front, _) = text.split_once("{{")?;
+    let name = front.trim_end().trim_end_matches([':', '@']);
+    let (_, shape) = reference_shape::parse_image(name)?;
+    let is_name = match shape {
+        ReferenceShape::Hosted => true,
+        ReferenceShape::Word | ReferenceShape::Path => names::is_name_key(key),
+        ReferenceShape::TaggedWord | ReferenceShape::TaggedPath | ReferenceShape::Full => false,
+    };
+    is_name.then_some(name)
 }
 
 /// Whether a value's key or text says that it is an image or (a part of) its name.

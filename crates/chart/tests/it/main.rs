@@ -2,12 +2,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod any_mix;
+mod chart_mixes;
 mod chart_patterns;
 mod difficult_charts;
 mod hostile;
+mod odd_yaml;
 mod patterns;
 mod places;
 mod post_render;
+mod post_render_law;
 mod real_charts;
 mod relocation_page;
 mod support;

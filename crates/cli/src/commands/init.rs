@@ -1,6 +1,6 @@
 //! `gantry init`: writes a first gantry.yaml, where everything else starts.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use types::input::ChartSource;
 
@@ -62,12 +62,8 @@ pub(crate) fn run(context: &CommandContext, args: &InitArgs) -> Result<()> {
     }
     let mut charts = Vec::new();
     for source in parse_chart_sources(&args.charts)? {
-        if let ChartSource::Local(folder) = &source
-            && !context.directory.join(folder).exists()
-        {
-            let shown = folder.display();
-            return Err(CommandError::usage_error(format!("chart {shown}: no such folder or file"))
-                .with_hint("paths are relative to the folder of gantry.yaml (-C); write oci://… for a chart in a registry"));
+        if let ChartSource::Local(path) = &source {
+            check_local_chart(context, path)?;
         }
         // The options have no way to say which chart they are for, so they go to the first.
         let (version, values) = match charts.is_empty() {
@@ -75,6 +71,13 @@ pub(crate) fn run(context: &CommandContext, args: &InitArgs) -> Result<()> {
             false => (None, Vec::new()),
         };
         charts.push(resolve::init::InitChart { source, version, values });
+    }
+    for file in &args.values {
+        let text = std::fs::read_to_string(context.directory.join(file)).map_err(|cause| {
+            CommandError::usage_error(format!("cannot read the values file {file}: {cause}"))
+                .with_hint("paths are relative to the folder of gantry.yaml (-C)")
+        })?;
+        chart::values::read_values(file, &text)?;
     }
     let name = args.name.clone().unwrap_or_else(|| {
         charts.first().map_or_else(|| "site".to_owned(), |chart| derive_bundle_name(&chart.source))
@@ -85,6 +88,18 @@ pub(crate) fn run(context: &CommandContext, args: &InitArgs) -> Result<()> {
     let text = format!("# yaml-language-server: $schema=./{SCHEMA}\n{text}");
     environment::write_file(&path, &text)?;
     context.ui.print_status(&format!("{} written; next: gantry lock", path.display()));
+    Ok(())
+}
+
+/// Requires that a path is that of a chart, so that the first `gantry lock` does not fail at it.
+fn check_local_chart(context: &CommandContext, chart: &Path) -> Result<()> {
+    let path = context.directory.join(chart);
+    if !path.exists() {
+        let shown = chart.display();
+        return Err(CommandError::usage_error(format!("chart {shown}: no such folder or file"))
+            .with_hint("paths are relative to the folder of gantry.yaml (-C); write oci://… for a chart in a registry"));
+    }
+    remote::helm::read_chart_metadata(&path)?;
     Ok(())
 }
 

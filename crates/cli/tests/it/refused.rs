@@ -15,37 +15,54 @@ const RELOCATE: [&str; 4] = ["relocate", "shop", "--site", "site.yaml"];
 
 #[test]
 fn a_chart_that_does_not_render_is_told_in_helm_s_words_with_the_template_s_place() {
-    for (name, content, parts) in [
+    for (name, content, parts, next) in [
         (
             "templates/region.yaml",
             "a: 1\nb: {{ fail \"choose a region\" }}",
             ["shop/templates/region.yaml:2", "choose a region"],
+            "give the values that it requires",
         ),
         (
             "templates/site.yaml",
             "{{ required \"site.name is required\" .Values.site }}",
             ["shop/templates/site.yaml:1", "site.name is required"],
+            "give the values that it requires",
         ),
         (
             "templates/broken.yaml",
             "\n{{ if }}",
             ["shop/templates/broken.yaml:2", "missing value for if"],
+            "give the values that it requires",
         ),
-        ("templates/no.yaml", "a: b: c", ["shop/templates/no.yaml", "YAML parse error"]),
+        (
+            "templates/no.yaml",
+            "a: b: c",
+            ["shop/templates/no.yaml", "YAML parse error"],
+            "the values that it prints",
+        ),
+        (
+            "templates/loop.yaml",
+            "{{ define \"loop\" }}{{ include \"loop\" . }}{{ end }}\na: {{ include \"loop\" . }}",
+            ["shop/templates/loop.yaml:2", "nested reference name"],
+            "it includes itself without an end",
+        ),
         (
             "templates/helper.yaml",
             "{{ include \"nobody.wrote.this\" . }}",
             ["shop/templates/helper.yaml:1", "nobody.wrote.this"],
+            "give the values that it requires",
         ),
         (
             "values.schema.json",
             r#"{"properties": {"helper": {"type": "integer"}}}"#,
             ["'/helper'", "want integer"],
+            "values that the chart's schema allows",
         ),
         (
             "Chart.yaml",
             "apiVersion: v2\nname: shop\nversion: 1.2.0\nkubeVersion: \">=1.99.0\"\n",
             [">=1.99.0", "v1.33.0"],
+            "kubeVersion: in gantry.yaml",
         ),
     ] {
         let home = tempfile::tempdir().unwrap();
@@ -53,9 +70,8 @@ fn a_chart_that_does_not_render_is_told_in_helm_s_words_with_the_template_s_plac
         gantry.write_file(&format!("shop/{name}"), content);
 
         let chart = text(&gantry.folder().join("shop"));
-        let next = "give the values that it requires";
         refused(&gantry, &RELOCATE, &[parts[0], parts[1], &chart, next]);
-        refused(&gantry, &["images", "shop"], &parts);
+        refused(&gantry, &["images", "shop"], &[parts[0], parts[1], next]);
         gantry.write_file("gantry.yaml", "version: 1\nname: x\ncharts: [{chart: ./shop}]\n");
         refused(&gantry, &["lock"], &parts);
     }
@@ -110,6 +126,30 @@ fn what_is_no_chart_is_told_to_be_none() {
     for what in ["shop/values.yaml", "-"] {
         refused(&gantry, &["images", what], &["no Kubernetes manifest"]);
     }
+}
+
+#[test]
+fn init_takes_only_what_is_a_chart_and_values_that_are_there() {
+    let home = tempfile::tempdir().unwrap();
+    let gantry = ready(home.path());
+    fs::create_dir(gantry.folder().join("empty")).unwrap();
+    gantry.write_file("cut.tgz", "hello");
+    gantry.write_file("unnamed/Chart.yaml", "apiVersion: v2\nname: shop\n");
+    gantry.write_file("broken/Chart.yaml", "name: [\n");
+    gantry.write_file("open.yaml", "a: 1\nb: [\n");
+
+    for (more, parts) in [
+        (&["empty"][..], ["empty", "has no Chart.yaml"]),
+        (&["none"], ["none", "no such folder or file"]),
+        (&["cut.tgz"], ["cut.tgz", "not a gzip archive"]),
+        (&["unnamed"], ["unnamed", "version"]),
+        (&["broken"], ["broken", "line 1"]),
+        (&["shop", "-f", "absent.yaml"], ["absent.yaml", "No such file"]),
+        (&["shop", "-f", "open.yaml"], ["open.yaml", "line 2"]),
+    ] {
+        refused(&gantry, &[&["init"], more].concat(), &parts);
+    }
+    gantry.run(["init", "shop"]).assert_success();
 }
 
 #[test]

@@ -143,12 +143,27 @@ impl HelmBinary {
             let message = message.strip_prefix("Error: ").unwrap_or(message);
             // Gantry has no such option.
             let message = message.strip_suffix(DEBUG_HINT).unwrap_or(message).trim_end();
-            return Err(failed(message.into()));
+            return Err(failed(shorten_includes(message).into()));
         }
         if !output.stderr.trim().is_empty() {
             tracing::debug!(chart = %release.chart.display(), "helm says: {}", output.stderr.trim());
         }
         Ok(output.stdout)
+    }
+}
+
+/// A message of helm with the first and the last of very many templates that include each other: one
+/// that includes itself is named a thousand times.
+fn shorten_includes(message: &str) -> String {
+    const INCLUDE: &str = ": error calling include: ";
+    // Charts include helpers from helpers, a few levels deep.
+    const MOST: usize = 12;
+    let calls: Vec<&str> = message.split(INCLUDE).collect();
+    match calls.as_slice() {
+        [first, second, more @ .., last] if calls.len() > MOST => {
+            format!("{first}{INCLUDE}{second}{INCLUDE}(and so on {} times): {last}", more.len())
+        }
+        _ => message.to_owned(),
     }
 }
 

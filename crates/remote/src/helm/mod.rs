@@ -28,7 +28,7 @@ pub use in_cluster::{HelmClient, HookPolicy, PostRenderer, ReleaseInstall};
 pub use index::{RepositoryChart, RepositoryIndex};
 pub use metadata::ChartMetadata;
 pub use oci::{RegistryChart, download_archive, import_chart_from_registry, read_archive};
-pub use package::{package_chart, package_incomplete_chart};
+pub use package::{package_chart, package_incomplete_chart, read_chart_metadata};
 pub use process::{GARBAGE, HelmStop};
 pub use repository::{ChartRepository, derive_artifact_repository};
 pub use set_arguments::rewrite_set_file_paths;

@@ -25,6 +25,19 @@ const MODE: u32 = 0o644;
 /// The chart's own description.
 const METADATA: &str = "Chart.yaml";
 
+/// Reads the `Chart.yaml` of a chart's folder or archive. Blocks on the disk.
+pub fn read_chart_metadata(chart: &Path) -> Result<ChartMetadata> {
+    if !chart.is_dir() {
+        return Ok(ChartArchive::read(chart)?.metadata);
+    }
+    let Some(metadata) = LinkedFolder::open(chart.to_owned())?.read_document(METADATA, MAX_FILE)?
+    else {
+        let reason = "it has no Chart.yaml, so it is not a Helm chart; name the folder with Chart.yaml in it";
+        return Err(Error::Local { path: chart.to_owned(), reason: reason.into() });
+    };
+    ChartMetadata::parse(&chart.display().to_string(), &metadata)
+}
+
 /// Packs a chart folder. As for `helm package`, its dependencies must be in its `charts/`, except
 /// those that are folders themselves (`file://`): their files are packed as if they were in `charts/`,
 /// where `helm dependency build` would put them. The folder is not changed. Links are followed as far as
