@@ -55,6 +55,7 @@ pub(super) fn write_lock(folder: &Path) -> Result<(), Box<dyn Error>> {
                 object: None,
                 field: None,
                 values: vec![],
+                possible: None,
             }],
         });
     }
