@@ -204,13 +204,17 @@ impl Relocator<'_> {
         };
         for (slot, text) in assignment {
             let path = &self.learnt.slots[*slot].path;
-            let line = lines.entry(path).or_insert_with(|| new(path, text));
-            for (site, goal) in self.learnt.moves.iter().zip(&self.learnt.goals) {
-                // A value moves an image if it is part of the composition that the overlay leads
-                // to.
-                let form = solve::find_composition(goal, assignment);
-                let mut slots = form.into_iter().flat_map(|form| &form.slots);
-                if slots.any(|(own, _)| own == slot) {
+            lines.entry(path).or_insert_with(|| new(path, text));
+        }
+        // By image and not by value: a chart may have thousands of both, and each image is moved by a
+        // few values.
+        for (site, goal) in self.learnt.moves.iter().zip(&self.learnt.goals) {
+            // A value moves an image if it is part of the composition that the overlay leads to.
+            let form = solve::find_composition(goal, assignment);
+            for (slot, _) in form.into_iter().flat_map(|form| &form.slots) {
+                let is_set = assignment.contains_key(slot);
+                let line = lines.get_mut(&self.learnt.slots[*slot].path).filter(|_| is_set);
+                if let Some(line) = line {
                     line.moves.insert(site.found.reference.clone());
                 }
             }

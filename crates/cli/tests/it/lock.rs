@@ -121,7 +121,8 @@ fn what_is_on_the_machine_already_is_locked_fetched_and_served_like_all_else() {
     let folder = gantry.folder().to_owned();
     let images: &TestImages = world.images();
     images.save_archive("ghcr.io/gantry-examples/tools:1.0", &folder.join("own.tar"));
-    let layout = images.layout_path("docker.io/library/redis:7.0");
+    let layout = folder.join("redis");
+    images.copy_layout("docker.io/library/redis:7.0", &layout);
     fs::create_dir(folder.join("own-model")).unwrap();
     fs::write(folder.join("own-model/config.json"), "{}").unwrap();
     fs::write(folder.join("own-model/model.safetensors"), vec![7; 20 << 20]).unwrap();

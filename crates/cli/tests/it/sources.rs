@@ -20,7 +20,9 @@ fn own_images_of_an_archive_a_layout_and_an_engine_are_served_with_what_they_hol
     engine.load_image(images, "docker.io/library/busybox:1.35");
     let gantry = world.gantry(story::BINARY);
     images.save_archive(TOOLS, &gantry.folder().join("own.tar"));
-    let (layout, socket) = (text(&images.layout_path(REDIS)), text(&engine.socket()));
+    let layout = gantry.folder().join("redis");
+    images.copy_layout(REDIS, &layout);
+    let (layout, socket) = (text(&layout), text(&engine.socket()));
     gantry.write_file(
         "gantry.yaml",
         &format!(

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -65,6 +66,13 @@ impl TestImages {
             .iter()
             .find(|image| image.reference.to_string() == reference)
             .unwrap_or_else(|| panic!("the set has no image {reference}"))
+    }
+
+    /// Copies the image's layout to the folder `to`, with blobs of its own: Gantry follows no link that
+    /// leads out of a layout, as that to the blobs of the set does.
+    pub fn copy_layout(&self, reference: &str, to: &Path) {
+        let mut copy = Command::new("cp");
+        tools::run_command(copy.arg("-RL").arg(self.layout_path(reference)).arg(to));
     }
 
     /// The OCI layout of one image, for `skopeo copy oci:FOLDER:TAG` and its like. Its `blobs` is a
