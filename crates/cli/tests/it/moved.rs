@@ -89,7 +89,7 @@ fn sie_cluster_runs_from_the_site_alone() {
 
 #[test]
 fn onyx_runs_from_the_site_alone() {
-    let compiled_in = ["ghcr.io/cloudnative-pg/postgresql:18.1-system-trixie"];
+    let compiled_in = ["ghcr.io/cloudnative-pg/postgresql:18.6-system-trixie"];
     let left = Left {
         hooks: set(&["docker.io/bitnami/kubectl:latest", "docker.io/curlimages/curl:8.10.1"]),
         compiled_in: set(&compiled_in),

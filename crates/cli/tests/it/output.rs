@@ -24,7 +24,7 @@ fn results_are_json_with_keys_that_stay() {
     );
     let plan = json(&["plan"]);
     assert_keys(&plan, "blobCount bundleBytes bytes missingBytes name presentBytes roots");
-    assert_keys(&plan["roots"][0], "bytes kind missingBytes name ownBytes");
+    assert_keys(&plan["roots"][0], "bytes kind missingBytes name namedBy ownBytes");
     let fetched = json(&["fetch"]);
     assert_keys(
         &fetched,

@@ -317,7 +317,7 @@ mod tests {
         assert_eq!(words[..6].iter().filter(|word| **word == "--set-json").count(), 3);
         assert_eq!((words[3], words[5]), ("on=true", r#"{"a":{"b":""}}"#));
         assert!(words[7].starts_with("users[0].name=") && words[9].starts_with("a.b="));
-        assert!(!words.iter().any(|word| word.contains("secret") || word.contains("me\"")));
+        assert!(!words.iter().any(|word| word.contains("secret") || word.contains("\"me\"")));
     }
 
     #[test]

@@ -156,6 +156,29 @@ impl RegistrySink {
             .map_err(Error::from_net(what))
     }
 
+    /// PUTs a manifest under its digest, once for each repository; the inner error is the registry's
+    /// refusal. Two roots may list the same manifest, and a registry that keeps manifests in files may not
+    /// find one while it is written again: then it refuses the index of the root that came first.
+    async fn send_manifest_once(
+        &self,
+        repository: &str,
+        digest: Digest,
+        media_type: &str,
+        bytes: Vec<u8>,
+    ) -> Result<Result<(), net::Error>> {
+        let key = (repository.to_owned(), digest);
+        let turn = Arc::clone(self.lock_state().pushed.entry(key).or_default());
+        let mut is_pushed = turn.lock().await;
+        if *is_pushed {
+            return Ok(Ok(()));
+        }
+        let response =
+            self.send_manifest(repository, &digest.to_string(), media_type, bytes).await?;
+        let sent = response.require_success().await.map(|_| ());
+        *is_pushed = sent.is_ok();
+        Ok(sent)
+    }
+
     /// PUTs the root's own manifest. An index that the registry refuses because of missing
     /// platforms is rewritten, where the policy allows it.
     async fn send_root_manifest(
@@ -425,17 +448,14 @@ impl Sink for RegistrySink {
                 return Ok(PutResult::Present);
             }
         }
-        let response =
-            self.send_manifest(repository, &version, &manifest.media_type, bytes).await?;
-        let mut sent = response.require_success().await;
+        let mut sent = self
+            .send_manifest_once(repository, manifest.digest, &manifest.media_type, bytes)
+            .await?;
         if let (Err(refused), Some(bytes)) = (&sent, again)
             && self.may_rename(&manifest.digest, refused)
         {
             let kept = store::hash::sha256(&bytes);
-            let version = kept.to_string();
-            let response =
-                self.send_manifest(repository, &version, &manifest.media_type, bytes).await?;
-            sent = response.require_success().await;
+            sent = self.send_manifest_once(repository, kept, &manifest.media_type, bytes).await?;
             if sent.is_ok() {
                 let mut state = self.lock_state();
                 state.renamed.entry(root.name.clone()).or_default().insert(manifest.digest, kept);

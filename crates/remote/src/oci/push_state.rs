@@ -1,7 +1,9 @@
 //! What a push has learnt so far; shared by all its concurrent transfers.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
+use tokio::sync::Mutex;
 use types::{Digest, Reference, Root};
 
 /// A root that has another digest in the registry: mostly an index that was rewritten for it.
@@ -47,6 +49,8 @@ pub(super) struct PushState {
     pub(super) flattened: HashMap<Reference, HashMap<Digest, Vec<u8>>>,
     /// For each root the manifests of its index that the registry only keeps under another digest.
     pub(super) renamed: HashMap<Reference, HashMap<Digest, Digest>>,
+    /// Which manifests a repository has by this push, by repository and digest.
+    pub(super) pushed: HashMap<(String, Digest), Arc<Mutex<bool>>>,
     pub(super) rewritten: Vec<RewrittenIndex>,
     pub(super) left_out: Vec<LeftOutManifest>,
 }
