@@ -38,7 +38,7 @@ fn results_are_json_with_keys_that_stay() {
     assert_keys(&verified["files"][0], "bundle bytes count damages file intact number");
     let inspected = json(&["inspect", &folder]);
     assert_keys(&inspected, "bundle fileCount missingFiles roots");
-    assert_keys(&inspected["roots"][0], "bytes complete digest kind name");
+    assert_keys(&inspected["roots"][0], "bytes complete digest kind name namedBy");
     let loaded = json(&["load", &folder, "--to", world.site().host()]);
     assert_keys(&loaded, "dryRun roots target transferredBytes");
     assert_keys(&loaded["roots"][0], "digest kind name outcome target");
