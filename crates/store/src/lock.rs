@@ -22,7 +22,7 @@ use crate::{Error, Result};
 #[derive(Debug, Clone)]
 pub struct StoreSession {
     /// `None` where this process cannot lock: on read-only media, or in a layout of another tool.
-    _lock: Option<Arc<File>>,
+    lock: Option<Arc<File>>,
 }
 
 /// What a session is opened for.
@@ -71,7 +71,7 @@ impl SharedSession {
         let mut state = self.state();
         // One that a read could not lock, since nobody had written yet, does not do for a write.
         let is_enough =
-            |kept: &&StoreSession| kept._lock.is_some() || session_use == SessionUse::Read;
+            |kept: &&StoreSession| kept.lock.is_some() || session_use == SessionUse::Read;
         if let Some(kept) = state.kept.as_ref().filter(is_enough) {
             return Ok(kept.clone());
         }
@@ -99,7 +99,7 @@ fn open_shared(
     // One open file for all sessions, so that `is_held` knows of all of them: garbage collection
     // would wait for ever for a session of its own process.
     if let Some(lock) = state.current.upgrade() {
-        return Ok(StoreSession { _lock: Some(lock) });
+        return Ok(StoreSession { lock: Some(lock) });
     }
     let opened = match session_use {
         SessionUse::Write => open_lock_file(folder, file),
@@ -107,16 +107,16 @@ fn open_shared(
     };
     let lock = match (opened, session_use) {
         (Ok(lock), _) => lock,
-        (Err(error), _) if is_read_only(&error) => return Ok(StoreSession { _lock: None }),
+        (Err(error), _) if is_read_only(&error) => return Ok(StoreSession { lock: None }),
         (Err(error), SessionUse::Read) if error.kind() == io::ErrorKind::NotFound => {
-            return Ok(StoreSession { _lock: None });
+            return Ok(StoreSession { lock: None });
         }
         (Err(cause), _) => return Err(lock_file_error(folder, file, cause)),
     };
     lock.lock_shared().map_err(|cause| lock_file_error(folder, file, cause))?;
     let lock = Arc::new(lock);
     state.current = Arc::downgrade(&lock);
-    Ok(StoreSession { _lock: Some(lock) })
+    Ok(StoreSession { lock: Some(lock) })
 }
 
 /// An exclusive lock; freed when dropped.

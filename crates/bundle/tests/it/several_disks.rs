@@ -129,12 +129,15 @@ fn two_folders_of_one_disk_have_its_room_once() {
     assert_same_as_in_one_folder(&world, &[large.path()]);
 }
 
+/// The files of a disk: names with content.
+type DiskFiles = Vec<(String, Vec<u8>)>;
+
 /// Swaps the disk at one path, as a person does, and remembers what was asked.
 struct DiskSwapper {
     /// The place where disks are put in.
     place: PathBuf,
     /// The disks: the first is in.
-    disks: RefCell<Vec<Vec<(String, Vec<u8>)>>>,
+    disks: RefCell<Vec<DiskFiles>>,
     asked: RefCell<Vec<FolderRequest>>,
     /// Answers without an end after so many disks.
     most: usize,
@@ -245,7 +248,7 @@ fn a_disk_that_fills_up_in_the_midst_is_left_and_the_next_goes_on() {
     // Both have room for all, as far as can be seen before.
     let (disk, large) = (Tmpfs::new(2 * plan.size()), tempfile::tempdir().unwrap());
     let stranger = disk.path().join("someone-elses");
-    let filler = Filler { path: stranger.clone(), left: (plan.size() as i64 / 2).into() };
+    let filler = Filler { path: stranger.clone(), left: (plan.size().cast_signed() / 2).into() };
 
     let packed = pack_with(&world, &[disk.path(), large.path()], None, &filler).unwrap();
 
@@ -272,7 +275,7 @@ fn a_disk_without_reserved_space_that_fills_up_is_left_too() {
     fs::remove_dir(place.join("lost+found")).unwrap();
     let large = tempfile::tempdir().unwrap();
     let stranger = place.join("someone-elses");
-    let filler = Filler { path: stranger.clone(), left: (plan.size() as i64 / 2).into() };
+    let filler = Filler { path: stranger.clone(), left: (plan.size().cast_signed() / 2).into() };
 
     let packed = pack_with(&world, &[&place, large.path()], None, &filler).unwrap();
 

@@ -1,5 +1,7 @@
 //! The integration tests of charts. One binary for all: each more would be linked anew.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+// Long runs print how much they tried.
+#![allow(clippy::print_stdout)]
 
 mod any_mix;
 mod chart_mixes;

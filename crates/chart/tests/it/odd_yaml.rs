@@ -238,7 +238,7 @@ impl OddWriter<'_> {
     }
 
     fn write_map(&mut self, indent: usize) {
-        for number in 0..1 + self.choices.pick_number(3) {
+        for number in 0..=self.choices.pick_number(3) {
             if number > 0 {
                 self.break_line(indent);
             }
@@ -292,7 +292,7 @@ impl OddWriter<'_> {
             _ if self.depth < 3 => {
                 let inner = indent + self.choices.pick_number(3);
                 self.depth += 1;
-                for _ in 0..1 + self.choices.pick_number(3) {
+                for _ in 0..=self.choices.pick_number(3) {
                     self.break_line(inner);
                     self.push("-");
                     match self.choices.pick_number(3) {
@@ -312,7 +312,7 @@ impl OddWriter<'_> {
     fn write_quoted(&mut self, indent: usize) {
         let quote = self.choices.pick_item(&["\"", "'"]);
         self.push(quote);
-        for number in 0..1 + self.choices.pick_number(4) {
+        for number in 0..=self.choices.pick_number(4) {
             if number > 0 {
                 self.pick(&["\n", "\n", "  \n", "\n\n", "\n \n"]);
                 let indent = self.pick_indent(indent + 2);

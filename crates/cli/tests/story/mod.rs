@@ -97,7 +97,7 @@ pub(crate) fn in_shell(gantry: &Gantry, line: &str) -> Output {
 /// Runs Gantry on a terminal of its own (util-linux's `script`), and types these lines. Returns the exit
 /// code and what the terminal showed.
 pub(crate) fn on_terminal(gantry: &Gantry, arguments: &str, typed: &[&str]) -> (i32, String) {
-    let typed: String = typed.iter().map(|line| format!("{line}\\n")).collect();
+    let typed: String = typed.iter().flat_map(|line| [*line, "\\n"]).collect();
     let line = format!("printf '{typed}' | script -qec \"'$0' {arguments}\" /dev/null");
     let run = in_shell(gantry, &line);
     let shown = String::from_utf8_lossy(&run.stdout).into_owned();

@@ -462,7 +462,7 @@ impl Sink for RegistrySink {
             }
         }
         match sent {
-            Ok(_) => Ok(PutResult::Moved),
+            Ok(()) => Ok(PutResult::Moved),
             Err(cause)
                 if self.policy != SparsePolicy::Keep
                     && manifest.is_attestation()

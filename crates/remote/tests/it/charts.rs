@@ -513,7 +513,9 @@ fn links_of_a_chart_stay_in_it_or_lead_to_another_chart() {
             link.display()
         );
         fs::remove_file(&link).unwrap();
-        old.into_iter().for_each(|old| fs::write(&link, old).unwrap());
+        if let Some(old) = old {
+            fs::write(&link, old).unwrap();
+        }
     }
     symlink(".", web.join("circle")).unwrap();
     let error = helm::package_chart(&web).unwrap_err().to_string();

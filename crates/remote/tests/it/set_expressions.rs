@@ -37,7 +37,7 @@ fn parse_options(options: &[impl AsRef<str>]) -> SetExpressions {
             "set-string" => &mut set.strings,
             "set-file" => &mut set.files,
             "set-json" => &mut set.json,
-            other => panic!("{other}"),
+            other => unreachable!("{other}"),
         };
         list.push(expression.to_owned());
     }

@@ -195,7 +195,7 @@ fn list_refuted(
     let partial = partial
         .map(|(kind, name)| format!("a part of an image in {kind} {name}; nothing is said of it"));
     let mut listed = BTreeSet::new();
-    add_listed_images(scan, chart, &mut listed);
+    add_listed_images(chart, &mut listed);
     let tails: BTreeSet<&str> = named.found.iter().map(|image| without_registry(image)).collect();
     let listed = listed.into_iter().filter(|image| !tails.contains(without_registry(image)));
     let listed = listed.map(|image| format!("{image} in an annotation of a Chart.yaml; not found"));
@@ -203,14 +203,14 @@ fn list_refuted(
 }
 
 /// Images in the annotations of a chart and its sub-charts.
-fn add_listed_images(scan: &Scan, chart: &HelmChart, listed: &mut BTreeSet<String>) {
+fn add_listed_images(chart: &HelmChart, listed: &mut BTreeSet<String>) {
     for key in ["artifacthub.io/images", "helm.sh/images"] {
         let annotation = chart.metadata.get("annotations").and_then(|all| all.get(key));
         let annotation = annotation.and_then(Value::as_str).unwrap_or_default();
-        listed.extend(scan.listed_images(annotation));
+        listed.extend(Scan::listed_images(annotation));
     }
     for dependency in &chart.dependencies {
-        add_listed_images(scan, &dependency.chart, listed);
+        add_listed_images(&dependency.chart, listed);
     }
 }
 

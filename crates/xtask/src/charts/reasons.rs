@@ -162,7 +162,7 @@ fn list_ways<'p>(
     };
     let mut ways: Vec<Vec<(&ValuePath, String)>> = Vec::new();
     for (path, _) in reached {
-        ways.extend(texts(*path).into_iter().map(|text| vec![(*path, text)]));
+        ways.extend(texts(path).into_iter().map(|text| vec![(*path, text)]));
     }
     if (2..=MOST_IN_PAIRS).contains(&reached.len()) {
         for (one, _) in reached {

@@ -127,9 +127,9 @@ impl Scan {
     }
 
     /// The images that an annotation of Chart.yaml lists (`artifacthub.io/images`, `helm.sh/images`).
-    pub(super) fn listed_images(&self, annotation: &str) -> BTreeSet<String> {
+    pub(super) fn listed_images(annotation: &str) -> BTreeSet<String> {
         let lines = annotation.lines().filter(|line| !line.trim_start().starts_with('#'));
-        let words = lines.flat_map(|line| {
+        let words = lines.filter_map(|line| {
             let line = line.trim().trim_start_matches("- ");
             let line = line.strip_prefix("image:").unwrap_or(line).trim();
             line.trim_matches(['"', '\'']).parse::<Reference>().ok()
@@ -273,7 +273,7 @@ mod tests {
         let expected = ["gcr.io", "ghcr.io/b/db", "mirror.gcr.io/a/db", "quay.io", "quay.io/x/y"];
         assert_eq!(Scan::new().unwrap().prefixes(stream), expected.map(str::to_owned).into());
         let listed = "- name: a\n  image: ghcr.io/a/b:1\n- image: nginx:1\n";
-        let listed = Scan::new().unwrap().listed_images(listed);
+        let listed = Scan::listed_images(listed);
         let expected = ["docker.io/library/nginx:1", "ghcr.io/a/b:1"];
         assert!(expected.iter().all(|image| listed.contains(*image)), "{listed:?}");
     }

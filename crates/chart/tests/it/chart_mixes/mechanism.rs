@@ -228,6 +228,7 @@ impl ChartPiece {
     }
 
     /// Its template, in which `KEY` stands for its values.
+    #[expect(clippy::too_many_lines, reason = "a table: a template for each mechanism")]
     fn template(&self) -> String {
         let name = self.name();
         let tag = self.tag;

@@ -15,11 +15,12 @@ pub(crate) fn find_other_difference(before: &str, after: &str) -> Option<String>
         if old.is_empty() && new.is_empty() {
             return None;
         }
-        if new.starts_with(&prefix) && !old.starts_with(&prefix) {
-            if let Some((old_rest, new_rest)) = skip_moved_name(old, &new[prefix.len()..]) {
-                (old, new) = (old_rest, new_rest);
-                continue;
-            }
+        if new.starts_with(&prefix)
+            && !old.starts_with(&prefix)
+            && let Some((old_rest, new_rest)) = skip_moved_name(old, &new[prefix.len()..])
+        {
+            (old, new) = (old_rest, new_rest);
+            continue;
         }
         if let Some((old_rest, new_rest)) = skip_encoded(old, new) {
             (old, new) = (old_rest, new_rest);

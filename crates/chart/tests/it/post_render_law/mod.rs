@@ -56,7 +56,7 @@ const SECOND_RUNS: usize = 8;
 /// be written, nothing but names differs, and a second run changes nothing.
 fn check_damaged_stream(choices: &mut Choices) -> Result<LawfulOutcome, String> {
     let mut stream = generate_stream(choices, NamingRule::HostPath).before;
-    for _ in 0..1 + choices.pick_number(4) {
+    for _ in 0..=choices.pick_number(4) {
         damage(choices, &mut stream);
     }
     let target = site_target(NamingRule::HostPath);

@@ -269,7 +269,7 @@ impl StreamWriter<'_, '_> {
             self.choices.pick_item(&[&["containers"][..], &["initContainers", "containers"]]);
         for list in lists {
             self.write_fixed(&format!("{indent}{list}:\n"));
-            for _ in 0..1 + self.choices.pick_number(2) {
+            for _ in 0..=self.choices.pick_number(2) {
                 self.write_container(indent);
             }
         }
@@ -394,7 +394,7 @@ impl StreamWriter<'_, '_> {
         self.write_head("v1", "ConfigMap", "");
         self.write_fixed("data:\n");
         self.write_line_of_others("  ", "^: word");
-        for _ in 0..1 + self.choices.pick_number(2) {
+        for _ in 0..=self.choices.pick_number(2) {
             self.write_data_entry();
         }
     }
