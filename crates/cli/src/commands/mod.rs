@@ -69,7 +69,7 @@ pub(crate) enum GantryCommand {
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
     Webhook(Box<webhook::WebhookArgs>),
-    Audit(audit::AuditArgs),
+    Audit(Box<audit::AuditArgs>),
     Evidence(evidence::EvidenceArgs),
     #[command(subcommand)]
     Store(store::StoreCommand),
