@@ -232,13 +232,15 @@ async fn subject(
     let ca: Vec<_> = registry.ca_file().into_iter().collect();
     let plain = if ca.is_empty() { vec![host.clone()] } else { vec![] };
     let once = net::RetryPolicy { attempts: 1, ..net::RetryPolicy::default() };
+    let client = net::Client::builder().ca_files(ca.clone()).retry(once);
+    let client = plain.iter().fold(client, |client, host| client.plain_http_host(host));
     CheckSubject {
         cluster: here.connect().await,
         registry: Some(SiteRegistry {
             prefix: host.parse().unwrap(),
             naming: NamingRule::Path,
             pull_secret: Some("site".to_owned()),
-            client: net::Client::builder().ca_files(ca.clone()).retry(once).build().unwrap(),
+            client: client.build().unwrap(),
             mirrors: net::Mirrors::new(&std::collections::BTreeMap::new(), &plain).unwrap(),
             ca,
         }),
