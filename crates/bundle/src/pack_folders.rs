@@ -96,7 +96,7 @@ pub(crate) struct PackFolders<'a> {
     /// All folders so far.
     given: Vec<PathBuf>,
     /// The folders that are not full. The first one is being written to.
-    open: VecDeque<OpenFolder>,
+    open: VecDeque<PackFolder>,
     /// For each planned file, whether it is complete.
     pub(crate) finished: Vec<Option<FinishedBundleFile>>,
     /// The numbers of finished files whose bytes differ from what the source has now.
@@ -104,12 +104,12 @@ pub(crate) struct PackFolders<'a> {
 }
 
 /// A folder that only this pack writes to.
-struct OpenFolder {
+struct PackFolder {
     path: PathBuf,
     _lock: Option<File>,
 }
 
-impl OpenFolder {
+impl PackFolder {
     /// Creates and locks a folder, and removes what a killed run left unfinished in it.
     fn open(plan: &PackPlan, path: &Path) -> Result<Self> {
         fs::create_dir_all(path).map_err(|cause| disk_space::write_error(path, 0, cause))?;
@@ -148,9 +148,9 @@ impl<'a> PackFolders<'a> {
     fn add_folder(&mut self, folder: &Path) -> Result<()> {
         fs::create_dir_all(folder).map_err(|cause| disk_space::write_error(folder, 0, cause))?;
         // Given twice (or by two names), it would wait for its own lock.
-        let same = |open: &OpenFolder| is_same_folder(&open.path, folder);
+        let same = |open: &PackFolder| is_same_folder(&open.path, folder);
         if !self.open.iter().any(same) {
-            self.open.push_back(OpenFolder::open(self.plan, folder)?);
+            self.open.push_back(PackFolder::open(self.plan, folder)?);
             if !self.given.iter().any(|given| given == folder) {
                 self.given.push(folder.to_owned());
             }

@@ -179,7 +179,7 @@ struct PackedFile {
 }
 
 /// A folder of a chart that is still to be listed.
-struct OpenFolder {
+struct ChartSubfolder {
     path: String,
     folder: Rc<LinkedFolder>,
     inside: String,
@@ -190,13 +190,13 @@ struct OpenFolder {
 fn list_packed_files(chart: LinkedFolder, rules: &HelmIgnoreRules) -> Result<Vec<PackedFile>> {
     let (mut files, mut entries) = (Vec::new(), 0);
     // A stack instead of recursion: the depth comes from the input.
-    let mut open = vec![OpenFolder {
+    let mut open = vec![ChartSubfolder {
         path: String::new(),
         folder: Rc::new(chart),
         inside: String::new(),
         depth: 0,
     }];
-    while let Some(OpenFolder { path, folder, inside, depth }) = open.pop() {
+    while let Some(ChartSubfolder { path, folder, inside, depth }) = open.pop() {
         let refuse = |name: &str, reason: String| Error::Local {
             path: folder.display_path(&join_paths(&inside, name)),
             reason: reason.into(),
@@ -238,7 +238,7 @@ fn list_packed_files(chart: LinkedFolder, rules: &HelmIgnoreRules) -> Result<Vec
             match metadata {
                 Some(metadata) if metadata.is_dir() => {
                     if !is_ignored(ChartPathKind::Folder) {
-                        open.push(OpenFolder {
+                        open.push(ChartSubfolder {
                             path: own,
                             folder,
                             inside: below,
