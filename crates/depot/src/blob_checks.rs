@@ -3,8 +3,9 @@
 //!
 //! A whole blob is hashed while it is sent, and its last chunk is held back until the digest is right.
 //! A part of a blob is sent only when the whole blob was checked since the files that hold it last
-//! changed; if not, the first such request starts one check, and all wait for it. What was found out is
-//! remembered with the state of those files ([`store::FileStamp`]) for a day; until then a blob that was
+//! changed; if not, the first such request starts one check, and all wait for it. Of several requests
+//! for a whole blob at the same time, one hashes it ([`HashingTurn`]), and the others hold their last
+//! chunk back until it has. What was found out is remembered with the state of those files ([`store::FileStamp`]) for a day; until then a blob that was
 //! right is sent without hashing it again, and its last chunk is held back until its files are known to
 //! have stayed the same.
 
@@ -28,6 +29,9 @@ const CHECK_BUFFER: usize = 256 << 10;
 /// How long damage of a file that was written just before is remembered: until its stamp would show
 /// another write.
 const UNSETTLED_LIFE: Duration = Duration::from_secs(3);
+/// How long the end of a request waits for another one that hashes the blob. After that it is checked
+/// apart: a slow client must not keep a fast one waiting.
+const TURN_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a blob that was right counts as such: media can change without a write.
 const INTACT_LIFE: Duration = Duration::from_hours(24);
 /// How long a failure to read is remembered: a medium may be connected again, unchanged.
@@ -38,6 +42,8 @@ pub(crate) struct BlobChecks {
     source: Arc<dyn Source>,
     records: Mutex<HashMap<Digest, BlobRecord>>,
     running: Mutex<HashMap<Digest, PendingVerdict>>,
+    /// The blobs that requests hash while they send them, each with the end of its turn.
+    hashing: Mutex<HashMap<Digest, watch::Receiver<()>>>,
     places: Semaphore,
     metrics: DepotMetrics,
 }
@@ -89,6 +95,7 @@ impl BlobChecks {
             source,
             records: Mutex::default(),
             running: Mutex::default(),
+            hashing: Mutex::default(),
             places: Semaphore::new(CONCURRENT_CHECKS),
             metrics,
         }
@@ -151,6 +158,52 @@ impl BlobChecks {
         match result.wait_for(Option::is_some).await.as_deref() {
             Ok(Some(verdict)) => verdict.clone(),
             _ => BlobVerdict::Damaged(format!("{} could not be checked", blob.digest)),
+        }
+    }
+
+    /// Decides whether a request for a whole blob hashes it, or waits at its end for one that does.
+    pub(crate) fn take_hashing_turn(self: &Arc<Self>, blob: &BlobSnapshot) -> HashingRole {
+        // Another request's hash says nothing of these bytes if a write may leave no trace.
+        if !blob.is_settled() {
+            return HashingRole::Hasher(None);
+        }
+        let mut hashing = self.hashing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(turn) = hashing.get(&blob.digest) {
+            return HashingRole::Waiter(turn.clone());
+        }
+        let (end, turn) = watch::channel(());
+        hashing.insert(blob.digest, turn);
+        let (digest, checks) = (blob.digest, Arc::clone(self));
+        HashingRole::Hasher(Some(HashingTurn { digest, checks, _end: end }))
+    }
+
+    /// Whether a blob is intact that was sent to its last chunk while another request hashed it. If that
+    /// one does not get to the end, the blob is checked apart.
+    ///
+    /// # Errors
+    /// Fails when the blob is damaged, or its files have changed since the snapshot.
+    pub(crate) async fn confirm_intact(
+        self: Arc<Self>,
+        blob: BlobSnapshot,
+        mut turn: watch::Receiver<()>,
+    ) -> io::Result<()> {
+        // Nothing is ever sent: the channel closes when the turn ends.
+        let _ = tokio::time::timeout(TURN_PATIENCE, turn.changed()).await;
+        let look_up = {
+            let (checks, digest, size) = (Arc::clone(&self), blob.digest, blob.size);
+            move || checks.look_up(digest, size)
+        };
+        let state = tokio::task::spawn_blocking(look_up).await.map_err(io::Error::other)?;
+        let (current, verdict) = match state {
+            BlobState::Intact(current) => (current, BlobVerdict::Intact),
+            BlobState::Unchecked(current) => (current.clone(), self.check_blob(current).await),
+            BlobState::Damaged(reason) => return Err(io::Error::other(reason)),
+            BlobState::Missing => return Err(describe_change(&blob)),
+        };
+        match verdict {
+            BlobVerdict::Intact if current.files == blob.files => Ok(()),
+            BlobVerdict::Intact => Err(describe_change(&blob)),
+            BlobVerdict::Damaged(reason) => Err(io::Error::other(reason)),
         }
     }
 
@@ -323,6 +376,28 @@ impl BlobSnapshot {
     }
 }
 
+/// What a request for a whole blob that was not checked yet does about its digest.
+pub(crate) enum HashingRole {
+    /// It hashes what it sends; others wait for it if it has a turn.
+    Hasher(Option<HashingTurn>),
+    /// Another request does; the channel closes when that one ends.
+    Waiter(watch::Receiver<()>),
+}
+
+/// The turn of a request to hash a blob. It ends when this is dropped, whatever became of the request.
+pub(crate) struct HashingTurn {
+    digest: Digest,
+    checks: Arc<BlobChecks>,
+    _end: watch::Sender<()>,
+}
+
+impl Drop for HashingTurn {
+    fn drop(&mut self) {
+        let mut hashing = self.checks.hashing.lock().unwrap_or_else(PoisonError::into_inner);
+        hashing.remove(&self.digest);
+    }
+}
+
 /// How a reader finds out whether all bytes are right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ReaderCheck {
@@ -379,12 +454,13 @@ impl CheckedReader {
             OpenCheck::Digest(hasher) => self.checks.judge_digest(&self.blob, &hasher.finish()),
             // The check was of the files as they were then.
             OpenCheck::Files if self.checks.is_unchanged(&self.blob) => Ok(()),
-            OpenCheck::Files => {
-                let reason = format!("{} changed while it was sent", self.blob.digest);
-                Err(io::Error::other(reason))
-            }
+            OpenCheck::Files => Err(describe_change(&self.blob)),
         }
     }
+}
+
+fn describe_change(blob: &BlobSnapshot) -> io::Error {
+    io::Error::other(format!("{} changed while it was sent", blob.digest))
 }
 
 fn describe_wrong_size(digest: &Digest, files: &[BlobFile], actual: u64, size: u64) -> String {

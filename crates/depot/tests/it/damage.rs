@@ -274,7 +274,7 @@ fn damaged_copy(
     (files, what)
 }
 
-fn flip_bit(path: &Path, offset: u64) {
+pub(crate) fn flip_bit(path: &Path, offset: u64) {
     let mut byte = [0];
     let mut file = OpenOptions::new().read(true).write(true).open(path).unwrap();
     file.seek(SeekFrom::Start(offset)).unwrap();
@@ -308,7 +308,7 @@ fn curl(url: &str, arguments: &[&str]) -> std::process::ExitStatus {
 }
 
 /// What a client sees of a response.
-enum Exchange {
+pub(crate) enum Exchange {
     /// All bytes that its length promises.
     Complete(u16, Vec<u8>),
     /// Fewer.
@@ -316,7 +316,7 @@ enum Exchange {
 }
 
 /// One request on a connection of its own, in the plainest way, so that nothing is forgiven.
-fn request(host: &str, path: &str, range: Option<std::ops::Range<u64>>) -> Exchange {
+pub(crate) fn request(host: &str, path: &str, range: Option<std::ops::Range<u64>>) -> Exchange {
     let mut stream = TcpStream::connect(host).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let range = range.map_or(String::new(), |range| {

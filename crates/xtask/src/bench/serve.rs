@@ -1,5 +1,6 @@
 //! What the verification of a blob costs when `gantry serve` sends it: its first request, which hashes
-//! it, beside a later one, which does not. By one client on loopback, which is faster than a network.
+//! it, beside a later one, which does not. By one client on loopback, which is faster than a network; by
+//! as many as nodes of a cluster that pull an image at once; and by one behind a network link.
 
 use std::error::Error;
 use std::fs::{self, File};
@@ -15,18 +16,48 @@ use super::measure::{measure_command, middle, prepare_gantry};
 
 /// The length of the blob: some seconds of a slow machine.
 const LENGTH: u64 = 1 << 30;
-/// Servers that are started for each source; the medians count.
-const ROUNDS: usize = 5;
+/// Servers that are started for each source and kind of client; the medians count.
+const ROUNDS: usize = 3;
 /// Requests after the first.
 const LATER: usize = 3;
+/// Who requests the blob.
+const CLIENTS: [ClientLoad; 4] = [
+    ClientLoad { what: "one client on loopback", clients: 1, rate: None, is_goal: false },
+    ClientLoad { what: "ten clients at once on loopback", clients: 10, rate: None, is_goal: true },
+    ClientLoad {
+        what: "one client at 10 Gbit/s",
+        clients: 1,
+        rate: Some(1_250_000_000),
+        is_goal: false,
+    },
+    ClientLoad {
+        what: "one client at 1 Gbit/s",
+        clients: 1,
+        rate: Some(125_000_000),
+        is_goal: true,
+    },
+];
 /// A server that is not ready by then is broken.
 const START_DEADLINE: Duration = Duration::from_secs(60);
 const START_POLL: Duration = Duration::from_millis(5);
 
+/// The clients that request the blob at the same time.
+#[derive(Clone, Copy)]
+pub(super) struct ClientLoad {
+    /// In words.
+    pub(super) what: &'static str,
+    clients: usize,
+    /// Bytes per second that each takes at most.
+    rate: Option<u64>,
+    /// Whether the promise about the first request is meant for them.
+    pub(super) is_goal: bool,
+}
+
 /// The requests of a blob.
 pub(super) struct ServedBlob {
     /// What it was served from.
-    pub(super) what: &'static str,
+    pub(super) source: &'static str,
+    pub(super) load: ClientLoad,
     /// Seconds of the first request of a server.
     pub(super) first: f64,
     /// Seconds of a later one.
@@ -54,24 +85,27 @@ pub(super) fn measure_reads(gantry: &Path) -> Result<Vec<ServedBlob>, Box<dyn Er
         measure_command(prepare_gantry(gantry, folder).args(arguments), &[])?;
     }
     let mut served = Vec::new();
-    for (what, source) in [("the store", "store"), ("a bundle file", "bundle")] {
-        let (mut first, mut later) = (Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
-            let server = Server::start(gantry, folder, source)?;
-            first.push(server.read_blob()?);
-            for _ in 0..LATER {
-                later.push(server.read_blob()?);
+    for (source, path) in [("the store", "store"), ("a bundle file", "bundle")] {
+        for load in CLIENTS {
+            let (mut first, mut later) = (Vec::new(), Vec::new());
+            for _ in 0..ROUNDS {
+                let server = Server::start(gantry, folder, path)?;
+                first.push(server.measure_load(load)?);
+                for _ in 0..LATER {
+                    later.push(server.measure_load(load)?);
+                }
             }
+            let median = |times: Vec<f64>| middle(times.into_iter()).unwrap_or_default();
+            let blob = ServedBlob { source, load, first: median(first), later: median(later) };
+            println!(
+                "serve    1 GiB from {source}, {}: first {:.2} s, later {:.2} s ({:+.0} %)",
+                load.what,
+                blob.first,
+                blob.later,
+                blob.share() * 100.0
+            );
+            served.push(blob);
         }
-        let median = |times: Vec<f64>| middle(times.into_iter()).unwrap_or_default();
-        let blob = ServedBlob { what, first: median(first), later: median(later) };
-        println!(
-            "serve    1 GiB from {what}: first {:.2} s, later {:.2} s ({:+.0} %)",
-            blob.first,
-            blob.later,
-            blob.share() * 100.0
-        );
-        served.push(blob);
     }
     Ok(served)
 }
@@ -101,27 +135,43 @@ impl Server {
         Ok(server)
     }
 
-    /// Reads the blob to its end, and returns the seconds that it took.
-    fn read_blob(&self) -> Result<f64, Box<dyn Error>> {
+    /// Reads the blob by all clients at once, and returns the seconds until the last has it.
+    fn measure_load(&self, load: ClientLoad) -> Result<f64, Box<dyn Error>> {
         let start = Instant::now();
-        let mut stream = TcpStream::connect(self.address)?;
-        stream.write_all(
-            b"GET /files/large.bin HTTP/1.1\r\nHost: depot\r\nConnection: close\r\n\r\n",
-        )?;
-        let mut buffer = vec![0; 1 << 20];
-        let mut received = 0;
-        loop {
-            match stream.read(&mut buffer)? {
-                0 => break,
-                read => received += read as u64,
-            }
-        }
-        // With the head, it is a little more than the blob.
-        if received < LENGTH {
-            return Err(format!("{received} bytes were sent").into());
-        }
+        let read = || read_blob(self.address, load.rate).map_err(|error| error.to_string());
+        thread::scope(|scope| {
+            let clients: Vec<_> = (0..load.clients).map(|_| scope.spawn(read)).collect();
+            clients.into_iter().try_for_each(|client| {
+                client.join().unwrap_or_else(|_| Err("a client panicked".to_owned()))
+            })
+        })?;
         Ok(start.elapsed().as_secs_f64())
     }
+}
+
+/// Reads the blob to its end, no faster than the rate.
+fn read_blob(address: SocketAddr, rate: Option<u64>) -> io::Result<()> {
+    let start = Instant::now();
+    let mut stream = TcpStream::connect(address)?;
+    stream
+        .write_all(b"GET /files/large.bin HTTP/1.1\r\nHost: depot\r\nConnection: close\r\n\r\n")?;
+    let mut buffer = vec![0; 1 << 20];
+    let mut received: u64 = 0;
+    loop {
+        match stream.read(&mut buffer)? {
+            0 => break,
+            read => received += read as u64,
+        }
+        if let Some(rate) = rate {
+            let due = Duration::from_secs_f64(received as f64 / rate as f64);
+            thread::sleep(due.saturating_sub(start.elapsed()));
+        }
+    }
+    // With the head, it is a little more than the blob.
+    if received < LENGTH {
+        return Err(io::Error::other(format!("{received} bytes were sent")));
+    }
+    Ok(())
 }
 
 impl Drop for Server {
