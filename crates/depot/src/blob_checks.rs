@@ -12,6 +12,7 @@
 use std::collections::HashMap;
 use std::io::{self, Read};
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -33,7 +34,9 @@ const UNSETTLED_LIFE: Duration = Duration::from_secs(3);
 /// apart: a slow client must not keep a fast one waiting.
 const TURN_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a blob that was right counts as such: media can change without a write.
-const INTACT_LIFE: Duration = Duration::from_hours(24);
+pub(crate) const INTACT_LIFE: Duration = Duration::from_hours(24);
+/// No part of a blob was sent yet.
+const NEVER: u64 = u64::MAX;
 /// How long a failure to read is remembered: a medium may be connected again, unchanged.
 const FAILURE_LIFE: Duration = Duration::from_secs(30);
 
@@ -46,6 +49,9 @@ pub(crate) struct BlobChecks {
     hashing: Mutex<HashMap<Digest, watch::Receiver<()>>>,
     places: Semaphore,
     metrics: DepotMetrics,
+    start: Instant,
+    /// When a part of a blob was sent last, in milliseconds after the start.
+    last_sent: AtomicU64,
 }
 
 /// The result of a check for all that wait for it; `None` while it runs.
@@ -98,7 +104,24 @@ impl BlobChecks {
             hashing: Mutex::default(),
             places: Semaphore::new(CONCURRENT_CHECKS),
             metrics,
+            start: Instant::now(),
+            last_sent: AtomicU64::new(NEVER),
         }
+    }
+
+    /// Notes that a part of a blob goes to a client now.
+    pub(crate) fn note_sent(&self) {
+        self.last_sent.store(self.milliseconds(), Ordering::Relaxed);
+    }
+
+    /// Whether a part of a blob went to a client within this time.
+    pub(crate) fn was_sending_within(&self, time: Duration) -> bool {
+        let sent = self.last_sent.load(Ordering::Relaxed);
+        sent != NEVER && Duration::from_millis(self.milliseconds().saturating_sub(sent)) < time
+    }
+
+    fn milliseconds(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(NEVER)
     }
 
     pub(crate) fn metrics(&self) -> &DepotMetrics {

@@ -119,13 +119,15 @@ pub(crate) async fn respond_with_blob(
             false => stream_hashed(checks, blob),
         }
     };
+    checks.note_sent();
     // Wait for the first chunk before the status is sent, so that a failure is an error response.
     let first = chunks.next().await.transpose();
     let first = first.map_err(|error| BlobFailure::Damaged(error.to_string()))?;
-    let metrics = checks.metrics().clone();
+    let sending = Arc::clone(checks);
     let rest = chunks.inspect(move |chunk| {
+        sending.note_sent();
         if chunk.is_err() {
-            metrics.count_aborted_response();
+            sending.metrics().count_aborted_response();
         }
     });
     *response.body_mut() = Body::from_stream(stream::iter(first.map(Ok)).chain(rest));

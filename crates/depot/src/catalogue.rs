@@ -89,6 +89,13 @@ pub(crate) enum RepositoryLookupError {
 }
 
 impl Catalogue {
+    /// The blobs of all repositories, with the sizes that manifests give them; some more than once.
+    pub(crate) fn blobs(&self) -> impl Iterator<Item = (Digest, u64)> {
+        self.repositories
+            .values()
+            .flat_map(|repository| repository.blobs.iter().map(|(digest, size)| (*digest, *size)))
+    }
+
     /// The repository for a name in a request: a full name (`docker.io/library/nginx`), a path with
     /// the host in the query parameter `ns` (which containerd sends to mirrors), or a path alone
     /// (`library/nginx`) if only one host has it.

@@ -6,6 +6,7 @@
 //! blob is streamed from the source, never decoded and never copied; [`blob_checks`] sees to it that no
 //! client completes a response with wrong bytes. Errors become responses only in [`error_response`].
 
+mod background_check;
 mod blob_checks;
 mod blob_response;
 mod catalogue;

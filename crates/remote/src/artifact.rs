@@ -76,7 +76,7 @@ impl FileArtifact {
 }
 
 /// Copies a local file into the store and builds its artifact. Fails with [`Error::Read`] for a
-/// folder. Blocks on the disk.
+/// folder, with [`Error::NotFound`] where there is nothing. Blocks on the disk.
 pub fn import_file(path: &Path, store: &Store) -> Result<FileArtifact> {
     let title = path.file_name().map(|name| name.to_string_lossy().into_owned());
     let title = title.filter(|_| !path.is_dir()).ok_or_else(|| Error::Read {
@@ -84,8 +84,7 @@ pub fn import_file(path: &Path, store: &Store) -> Result<FileArtifact> {
         cause: std::io::Error::other("it is not a regular file; pack a folder with tar first"),
     })?;
     // Opened here only to tell an unreadable input (exit code 2) from a failure of the store.
-    std::fs::File::open(path)
-        .map_err(|cause| Error::Read { what: path.display().to_string(), cause })?;
+    std::fs::File::open(path).map_err(|cause| Error::unreadable_path(path, cause))?;
     let (digest, size) = store.add_file(path)?;
     let documents = build_file_artifact(&title, Blob { digest, size })?;
     documents.write_to_store(store)?;

@@ -251,6 +251,16 @@ impl Error {
         move |cause| Self::Net { what, cause }
     }
 
+    /// A file or folder that the user named and that cannot be opened.
+    pub(crate) fn unreadable_path(path: &std::path::Path, cause: io::Error) -> Self {
+        let what = path.display().to_string();
+        if cause.kind() != io::ErrorKind::NotFound {
+            return Self::Read { what, cause };
+        }
+        let hint = "check the path; one in gantry.yaml is relative to the folder of that file";
+        Self::NotFound { what, hint: hint.to_owned() }
+    }
+
     /// A document that another program wrote and that does not parse; `document` is its name in the
     /// message.
     pub(crate) fn invalid_document(document: impl Into<String>, message: impl Into<Cause>) -> Self {

@@ -23,7 +23,7 @@ pub(crate) struct LinkedFolder {
 impl LinkedFolder {
     /// Opens a folder; fails when there is none at this path.
     pub(crate) fn open(path: PathBuf) -> Result<Self> {
-        let unreadable = |cause| Error::Read { what: path.display().to_string(), cause };
+        let unreadable = |cause| Error::unreadable_path(&path, cause);
         let real = std::fs::canonicalize(&path).map_err(unreadable)?;
         if !real.is_dir() {
             return Err(unreadable(io::ErrorKind::NotADirectory.into()));

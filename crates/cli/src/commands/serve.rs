@@ -25,8 +25,9 @@ const DRAIN: Duration = Duration::from_secs(30);
 /// API of the Hugging Face Hub (for HF_ENDPOINT), plain files and models from URLs under /files/,
 /// /metrics, /healthz and /readyz.
 ///
-/// Blobs are verified while they are sent. A damaged one is answered with an error, or its connection is
-/// closed before the last byte; /readyz and /metrics name it. /readyz fails when the medium is gone.
+/// Blobs are verified while nothing is sent, and at the latest when they are sent for the first time. A
+/// damaged one is answered with an error, or its connection is closed before the last byte; /readyz and
+/// /metrics name it. /readyz fails when the medium is gone.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -55,6 +56,17 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "N", default_value = "512",
           value_parser = number_within(1..=4096))]
     requests_per_client: u16,
+    /// When blobs are verified: in the background while nothing is sent, each once a day, so that first
+    /// requests are fast and damage is known early; or only when a blob is sent for the first time.
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = VerifyTime::Background)]
+    verify: VerifyTime,
+}
+
+/// When blobs are verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum VerifyTime {
+    Background,
+    OnRequest,
 }
 
 /// The result, once the server answers.
@@ -107,6 +119,9 @@ pub(crate) fn run(context: &CommandContext, args: &ServeArgs) -> Result<()> {
         };
         // Printed to stdout as soon as the server answers, since scripts wait for this line.
         context.ui.print_result(&ready, format_ready)?;
+        if args.verify == VerifyTime::Background {
+            tokio::spawn(Arc::clone(&depot).verify_in_background());
+        }
         environment::wait_for_stop().await;
         context.ui.print_status("stopping; running requests may finish");
         running.drain_requests(DRAIN).await;

@@ -6,8 +6,12 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
+
+use gantry_depot::Depot;
+use net::serve::{Readiness, ReadinessProbe as _};
 
 use crate::common::{Filled, Served};
 use crate::damage::{Exchange, flip_bit, request};
@@ -63,6 +67,42 @@ fn a_client_that_stops_reading_does_not_hold_up_the_others() {
     assert!(body == content);
     drop(stalled);
     assert!(matches!(request(&served.host, PATH, None), Exchange::Complete(200, _)));
+}
+
+#[test]
+fn the_background_check_finds_damage_before_anybody_asks() {
+    let (world, content, path) = write_model();
+    let depot = Arc::new(Depot::open(Arc::new(world.store.clone())).unwrap());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let verify = |depot: &Arc<Depot>| {
+        let _context = runtime.enter();
+        drop(runtime.spawn(Arc::clone(depot).verify_in_background()));
+    };
+    let read_metrics = |depot: &Depot| {
+        let mut registry = prometheus_client::registry::Registry::default();
+        depot.register_metrics(&mut registry);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        text
+    };
+    let wait_for = |depot: &Depot, line: &str| {
+        let start = Instant::now();
+        while !read_metrics(depot).contains(line) {
+            assert!(start.elapsed() < Duration::from_secs(120), "{line}: {}", read_metrics(depot));
+            thread::sleep(Duration::from_millis(50));
+        }
+    };
+    verify(&depot);
+    // The weights, config.json and the ModelPack's own config.
+    wait_for(&depot, "gantry_depot_blob_checks_total{result=\"intact\"} 3");
+    assert!(read_metrics(&depot).contains("gantry_depot_damaged_blobs 0"));
+
+    flip_bit(&path, content.len() as u64 / 2);
+    wait_until_settled(&path);
+    let depot = Arc::new(Depot::open(Arc::new(world.store.clone())).unwrap());
+    verify(&depot);
+    wait_for(&depot, "gantry_depot_damaged_blobs 1");
+    assert!(matches!(depot.check_readiness(), Readiness::Ready(told) if told.len() == 1));
 }
 
 fn request_at_once(served: &Served) -> Vec<Exchange> {

@@ -39,7 +39,7 @@ impl ImageArchive {
     pub(super) fn open(path: &Path, store: &Store) -> Result<Self> {
         let name = path.display().to_string();
         let unreadable = |cause| Error::Read { what: path.display().to_string(), cause };
-        let mut file = File::open(path).map_err(unreadable)?;
+        let mut file = File::open(path).map_err(|cause| Error::unreadable_path(path, cause))?;
         let mut first = [0; 8];
         let read = net::body::fill_buffer(&mut file, &mut first).map_err(unreadable)?;
         file.rewind().map_err(unreadable)?;

@@ -1,6 +1,7 @@
-//! What the verification of a blob costs when `gantry serve` sends it: its first request, which hashes
-//! it, beside a later one, which does not. By one client on loopback, which is faster than a network; by
-//! as many as nodes of a cluster that pull an image at once; and by one behind a network link.
+//! What the verification of a blob costs when `gantry serve` sends it: a request that hashes it, since
+//! it is the first and came before the background check; the first one after that check; and a later
+//! one. By one client on loopback, which is faster than a network; by as many as nodes of a cluster
+//! that pull an image at once; and by one behind a network link.
 
 use std::error::Error;
 use std::fs::{self, File};
@@ -22,21 +23,13 @@ const ROUNDS: usize = 3;
 const LATER: usize = 3;
 /// Who requests the blob.
 const CLIENTS: [ClientLoad; 4] = [
-    ClientLoad { what: "one client on loopback", clients: 1, rate: None, is_goal: false },
-    ClientLoad { what: "ten clients at once on loopback", clients: 10, rate: None, is_goal: true },
-    ClientLoad {
-        what: "one client at 10 Gbit/s",
-        clients: 1,
-        rate: Some(1_250_000_000),
-        is_goal: false,
-    },
-    ClientLoad {
-        what: "one client at 1 Gbit/s",
-        clients: 1,
-        rate: Some(125_000_000),
-        is_goal: true,
-    },
+    ClientLoad { what: "one client on loopback", clients: 1, rate: None },
+    ClientLoad { what: "ten clients at once on loopback", clients: 10, rate: None },
+    ClientLoad { what: "one client at 10 Gbit/s", clients: 1, rate: Some(1_250_000_000) },
+    ClientLoad { what: "one client at 1 Gbit/s", clients: 1, rate: Some(125_000_000) },
 ];
+/// The blobs of a file: its config and its content.
+const BLOBS: &str = "gantry_depot_blob_checks_total{result=\"intact\"} 2";
 /// A server that is not ready by then is broken.
 const START_DEADLINE: Duration = Duration::from_secs(60);
 const START_POLL: Duration = Duration::from_millis(5);
@@ -49,8 +42,6 @@ pub(super) struct ClientLoad {
     clients: usize,
     /// Bytes per second that each takes at most.
     rate: Option<u64>,
-    /// Whether the promise about the first request is meant for them.
-    pub(super) is_goal: bool,
 }
 
 /// The requests of a blob.
@@ -58,16 +49,19 @@ pub(super) struct ServedBlob {
     /// What it was served from.
     pub(super) source: &'static str,
     pub(super) load: ClientLoad,
-    /// Seconds of the first request of a server.
-    pub(super) first: f64,
+    /// Seconds of the first request of a server that has not verified the blob.
+    pub(super) unverified: f64,
+    /// Seconds of the first request of a server that has, in the background.
+    pub(super) verified: f64,
     /// Seconds of a later one.
     pub(super) later: f64,
 }
 
 impl ServedBlob {
-    /// How much longer the first request takes, as a share of a later one.
-    pub(super) fn share(&self) -> f64 {
-        self.first / self.later - 1.0
+    /// How much longer the first request takes than a later one, as a share: before and after the
+    /// background check.
+    pub(super) fn shares(&self) -> [f64; 2] {
+        [self.unverified, self.verified].map(|seconds| seconds / self.later - 1.0)
     }
 }
 
@@ -87,22 +81,31 @@ pub(super) fn measure_reads(gantry: &Path) -> Result<Vec<ServedBlob>, Box<dyn Er
     let mut served = Vec::new();
     for (source, path) in [("the store", "store"), ("a bundle file", "bundle")] {
         for load in CLIENTS {
-            let (mut first, mut later) = (Vec::new(), Vec::new());
+            let (mut unverified, mut verified, mut later) = (Vec::new(), Vec::new(), Vec::new());
             for _ in 0..ROUNDS {
-                let server = Server::start(gantry, folder, path)?;
-                first.push(server.measure_load(load)?);
+                let server = Server::start(gantry, folder, path, "on-request")?;
+                unverified.push(server.measure_load(load)?);
+                drop(server);
+                let server = Server::start(gantry, folder, path, "background")?;
+                server.wait_until_verified()?;
+                verified.push(server.measure_load(load)?);
                 for _ in 0..LATER {
                     later.push(server.measure_load(load)?);
                 }
             }
             let median = |times: Vec<f64>| middle(times.into_iter()).unwrap_or_default();
-            let blob = ServedBlob { source, load, first: median(first), later: median(later) };
+            let blob = ServedBlob {
+                source,
+                load,
+                unverified: median(unverified),
+                verified: median(verified),
+                later: median(later),
+            };
+            let [before, after] = blob.shares().map(|share| share * 100.0);
             println!(
-                "serve    1 GiB from {source}, {}: first {:.2} s, later {:.2} s ({:+.0} %)",
-                load.what,
-                blob.first,
-                blob.later,
-                blob.share() * 100.0
+                "serve    1 GiB from {source}, {}: unverified {:.2} s ({before:+.0} %), \
+                 verified {:.2} s ({after:+.0} %), later {:.2} s",
+                load.what, blob.unverified, blob.verified, blob.later,
             );
             served.push(blob);
         }
@@ -117,10 +120,15 @@ struct Server {
 }
 
 impl Server {
-    fn start(gantry: &Path, folder: &Path, source: &str) -> Result<Self, Box<dyn Error>> {
+    fn start(
+        gantry: &Path,
+        folder: &Path,
+        source: &str,
+        verify: &str,
+    ) -> Result<Self, Box<dyn Error>> {
         let address = free_address()?;
         let process = prepare_gantry(gantry, folder)
-            .args(["serve", source, "--listen", &address.to_string()])
+            .args(["serve", source, "--verify", verify, "--listen", &address.to_string()])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
@@ -133,6 +141,25 @@ impl Server {
             thread::sleep(START_POLL);
         }
         Ok(server)
+    }
+
+    fn wait_until_verified(&self) -> Result<(), Box<dyn Error>> {
+        let start = Instant::now();
+        while !self.read_metrics()?.contains(BLOBS) {
+            if start.elapsed() > START_DEADLINE {
+                return Err("the background check does not end".into());
+            }
+            thread::sleep(START_POLL);
+        }
+        Ok(())
+    }
+
+    fn read_metrics(&self) -> io::Result<String> {
+        let mut stream = TcpStream::connect(self.address)?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: depot\r\nConnection: close\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        Ok(text)
     }
 
     /// Reads the blob by all clients at once, and returns the seconds until the last has it.

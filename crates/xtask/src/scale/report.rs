@@ -37,16 +37,20 @@ pub(super) fn write_report(
          Written by `{command}`; the last section by hand. Images of two small layers, one of their own and one that all \
          share, from an OCI layout. One run each. The exponent says how the time or the memory grows between two \
          numbers of images: 1 is a straight line, 2 the square. Below a tenth of a second, and below 20 MB, it says \
-         nothing: that is the start of a process. `deploy`, `check` and `audit` need a cluster and are not here.\n\n\
+         nothing: that is the start of a process. CPU time is that of the command and what it started (not the registry's), and \
+         unlike the time by the clock it hardly depends on what else runs. `deploy`, `check` and `audit` need a cluster and are not here.\n\n\
          - machine: {}; {}; {}\n\
          - load averages before the first run: {} ({})\n",
         machine.processor, machine.system, machine.disk, machine.load, machine.date,
     );
     let time = table("Time", "s", sizes, samples, |sample| sample.used.wall, 2);
+    let cpu = table("CPU time", "s", sizes, samples, |sample| sample.used.cpu, 2);
     let memory = table("Peak memory", "MB", sizes, samples, |sample| sample.used.memory / 1e6, 0);
     let plan = largest.map(describe_largest);
-    let parts: Vec<String> =
-        [Some(head), plan, Some(time), Some(memory), Some(notes)].into_iter().flatten().collect();
+    let parts: Vec<String> = [Some(head), plan, Some(time), Some(cpu), Some(memory), Some(notes)]
+        .into_iter()
+        .flatten()
+        .collect();
     Ok(fs::write(PATH, parts.join("\n"))?)
 }
 
