@@ -12,11 +12,10 @@ use std::time::{Duration, Instant};
 
 use types::Cause;
 
-/// Value of `GOGC` for helm: how much garbage Go lets accumulate before it collects, in percent of
-/// the live heap (Go's default is 100). helm runs for a tenth of a second and spends a quarter of
-/// it on collecting. Measured: two concurrent renders of onyx take 92 ms instead of 129 ms;
-/// kube-prometheus-stack needs 152 MB instead of 127 MB.
-pub const GARBAGE: &str = "400";
+/// Variables of Go's runtime for helm: garbage is collected only when the heap nears a limit. helm runs
+/// for a tenth of a second and spends a quarter of its processor time on collecting. Measured:
+/// kube-prometheus-stack takes 0.29 instead of 0.35 CPU seconds, and 180 instead of 133 MB.
+pub const GO_SETTINGS: [(&str, &str); 2] = [("GOGC", "off"), ("GOMEMLIMIT", "256MiB")];
 /// Limit for a render; that of kube-prometheus-stack, the largest known one, has 6 MB.
 pub(super) const MAX_RENDER: u64 = 256 << 20;
 /// Limit for helm's messages on stderr.
@@ -80,7 +79,7 @@ pub(super) fn user_command(path: &Path, home: &Path) -> Command {
 /// Settings for both: pipes, garbage collection, helm's folders.
 fn set_home(command: &mut Command, home: &Path) {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.env("GOGC", GARBAGE);
+    command.envs(GO_SETTINGS);
     for (variable, folder) in
         [("HELM_CACHE_HOME", "cache"), ("HELM_CONFIG_HOME", "config"), ("HELM_DATA_HOME", "data")]
     {

@@ -50,7 +50,7 @@ pub(super) fn render_chart(
     let failed = |message: String| RenderError { message };
     let mut command = Command::new(helm_binary());
     if caller == Caller::Gantry {
-        command.env("GOGC", remote::helm::GARBAGE);
+        command.envs(remote::helm::GO_SETTINGS);
     }
     command.arg("template").arg("rel").arg(archive).args(["--kube-version", KUBE_VERSION]);
     // The files of crds/ are the same in all renders.

@@ -15,7 +15,7 @@ pub(super) fn document(rows: &[Row], load: &str) -> String {
         highest confidence; *locations* are all fields and texts that name an image. Times are medians of {RUNS} runs, as \
         multiples of one `helm template` of the same chart that ran right before, by the clock and by the CPU time of all \
         processes \
-        (Gantry gives its own helm `GOGC=400`); *own* is the time of finding images without the renders. Renders run in \
+        (Gantry gives its own helm `GOGC=off` and `GOMEMLIMIT=256MiB`); *own* is the time of finding images without the renders. Renders run in \
         parallel, so on a busy machine compare the CPU times. Load average of this run: {load}.\n\n\
         *Scan* is a plain search which knows nothing of Gantry: for words that look like images, maps of names to images, \
         parts of an image in custom resources, registries and repositories without a tag, and the annotations of Chart.yaml. \
