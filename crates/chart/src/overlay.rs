@@ -120,9 +120,10 @@ fn select_comments<'a>(
 ) -> impl Iterator<Item = &'a String> {
     let is_list = value.is_array();
     let mut seen = BTreeSet::new();
+    // What is in a value stands right behind it in the order of the paths.
     comments
-        .iter()
-        .filter(move |(at, _)| *at == path || is_list && path.is_above(at))
+        .range(path..)
+        .take_while(move |(at, _)| *at == path || is_list && path.is_above(at))
         .flat_map(|(_, lines)| lines)
         // The same image may be in several items of a list.
         .filter(move |line| seen.insert(*line))

@@ -2,7 +2,7 @@
 //! that move it, what is left over with its workarounds, and the verdict of the proof. Serialised
 //! for `--output json`, as Markdown for people.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use html::format_count;
@@ -173,16 +173,21 @@ impl RelocationReport {
         // An image may be moved at many locations; the table has one row for it.
         let pairs: BTreeSet<(&Reference, &Reference)> =
             proof.moved.iter().map(|moved| (&moved.from, &moved.to)).collect();
+        let mut counts: BTreeMap<&Reference, usize> = BTreeMap::new();
+        for moved in &proof.moved {
+            *counts.entry(&moved.from).or_default() += 1;
+        }
+        let mut paths: BTreeMap<&Reference, Vec<DocumentPath>> = BTreeMap::new();
+        for line in &relocation.lines {
+            for image in &line.moves {
+                paths.entry(image).or_default().push(line.path.clone());
+            }
+        }
         let moved = pairs.into_iter().map(|(from, to)| RelocatedImage {
             from: from.clone(),
             to: to.clone(),
-            by: relocation
-                .lines
-                .iter()
-                .filter(|line| line.moves.contains(from))
-                .map(|line| line.path.clone())
-                .collect(),
-            places: proof.moved.iter().filter(|moved| moved.from == *from).count(),
+            by: paths.get(from).cloned().unwrap_or_default(),
+            places: counts.get(from).copied().unwrap_or_default(),
         });
         let stayed = proof.stayed.iter().zip(&relocation.reasons);
         let leftovers: Vec<ImageLeftover> = stayed
