@@ -21,7 +21,7 @@ use crate::value_parsers::{HOUR, SECOND, duration_within};
 /// Options of every subcommand.
 #[derive(Args, Clone)]
 pub(crate) struct GlobalArgs {
-    /// The folder that contains gantry.yaml and gantry.lock.
+    /// The folder that contains gantry.yaml, gantry.lock and the file of --site.
     #[arg(
         short = 'C',
         long = "directory",
@@ -130,7 +130,7 @@ fn parse_bandwidth(text: &str) -> Result<ByteSize, String> {
 /// What every subcommand receives.
 #[derive(Clone)]
 pub(crate) struct CommandContext {
-    /// The folder of gantry.yaml and gantry.lock (`-C`).
+    /// The folder of gantry.yaml, gantry.lock and site.yaml (`-C`).
     pub(crate) directory: PathBuf,
     /// The user's configuration (config.yaml), defaults where there is none.
     pub(crate) config: UserConfig,
@@ -256,6 +256,16 @@ impl CommandContext {
             return PathBuf::from(name);
         }
         self.directory.join(name)
+    }
+
+    /// The path of a file of the project that an argument names. It is relative to the `-C` folder, or
+    /// to the working folder where it exists only there.
+    pub(crate) fn resolve_project_file(&self, file: &Path) -> PathBuf {
+        if self.directory == Path::new(".") {
+            return file.to_owned();
+        }
+        let own = self.directory.join(file);
+        if !own.exists() && file.exists() { file.to_owned() } else { own }
     }
 }
 

@@ -379,6 +379,7 @@ fn errors_of_clusters_are_as_reviewed() {
             next: text("check the pull secret"),
         },
         E::Conflict { doing: doing(), reason: reason() },
+        E::BeingDeleted { doing: doing(), what: text("namespace shop") },
         E::Refused { doing: doing(), reason: reason() },
         E::Forbidden { doing: doing(), reason: reason() },
         E::NoObject { source: "it has no kind".into() },

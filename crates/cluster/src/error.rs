@@ -16,6 +16,13 @@ const REMOVE_FIELD: &str = "remove the field there or from your own input";
 const INSTALL_DEFINITION: &str =
     "install the CustomResourceDefinition (usually its operator) that defines it";
 const RUN_AGAIN: &str = "run the command again";
+const WAIT_UNTIL_GONE: &str = "wait until it is gone, and run the command again (kubectl get namespace NAME -o yaml says what keeps a namespace)";
+/// What the API server says about new objects in a namespace that is being deleted
+/// (kubernetes/apiserver, `plugin/namespace/lifecycle`).
+const IN_TERMINATING_NAMESPACE: &str = "because it is being terminated";
+/// What it says about a new object of the name of one that is being deleted (kubernetes/apiserver,
+/// `registry/generic/registry/store.go`).
+const OBJECT_BEING_DELETED: &str = "object is being deleted: ";
 
 /// An error of working with a cluster.
 #[derive(Debug, thiserror::Error)]
@@ -176,6 +183,14 @@ pub enum Error {
         #[source]
         source: kube::core::dynamic::ParseDynamicObjectError,
     },
+    /// The object or its namespace is being deleted, so that it can be neither changed nor created.
+    #[error("{doing}: {what} is being deleted; {}", WAIT_UNTIL_GONE)]
+    BeingDeleted {
+        /// What was being done.
+        doing: String,
+        /// The object or the namespace.
+        what: String,
+    },
     /// Any other error that the API server answers with.
     #[error("{doing}: {reason}")]
     Answer {
@@ -214,6 +229,7 @@ impl Error {
             | Self::Missing { next, .. }
             | Self::NotReady { next, .. } => Some(next),
             Self::Connection { .. } => Some(RUN_AGAIN),
+            Self::BeingDeleted { .. } => Some(WAIT_UNTIL_GONE),
             Self::NoContext { .. }
             | Self::MissingRights { .. }
             | Self::Refused { .. }
@@ -239,6 +255,9 @@ impl Error {
     fn from_status(doing: String, status: &Status) -> Self {
         let reason =
             if status.message.is_empty() { status.reason.clone() } else { status.message.clone() };
+        if let Some(what) = find_deleted_object(&reason) {
+            return Self::BeingDeleted { doing, what };
+        }
         match status.code {
             // A denied admission has the same status as a missing permission; only the message
             // tells them apart.
@@ -254,6 +273,16 @@ impl Error {
     pub(crate) fn is_not_found(error: &kube::Error) -> bool {
         matches!(error, kube::Error::Api(status) if status.code == 404)
     }
+}
+
+/// What is being deleted, where the API server's message is about that: `namespace shop`, or the object.
+fn find_deleted_object(reason: &str) -> Option<String> {
+    if let Some((before, _)) = reason.split_once(IN_TERMINATING_NAMESPACE) {
+        let namespace = before.trim_end().rsplit(' ').next().unwrap_or_default();
+        return Some(format!("namespace {namespace}"));
+    }
+    let object = reason.strip_prefix(OBJECT_BEING_DELETED)?;
+    Some(object.strip_suffix(" already exists").unwrap_or(object).to_owned())
 }
 
 /// Whether the API server's message is that of an admission plugin (kubernetes/apiserver,
@@ -295,5 +324,25 @@ fn format_rules(missing: &[Permission]) -> String {
     match lines.as_slice() {
         [one] => one.clone(),
         several => format!("\n- {}", several.join("\n- ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_being_deleted_is_no_missing_right_and_no_conflict() {
+        let error = |code: u16, message: &str| {
+            let status = Status { code, message: message.to_owned(), ..Status::default() };
+            Error::from_status("creating Pod shop/a".to_owned(), &status).to_string()
+        };
+        let namespace = "pods \"a\" is forbidden: unable to create new content in namespace shop because it is being terminated";
+        let text = error(403, namespace);
+        assert!(text.starts_with("creating Pod shop/a: namespace shop is being deleted"), "{text}");
+        assert!(!text.contains("administrator"), "{text}");
+        let text = error(409, "object is being deleted: secrets \"site\" already exists");
+        assert!(text.contains("secrets \"site\" is being deleted; wait"), "{text}");
+        assert!(error(403, "pods is forbidden: User x cannot create").contains("administrator"));
     }
 }

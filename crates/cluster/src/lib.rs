@@ -9,6 +9,7 @@
 //! can be relied on, `expiry` makes objects that delete themselves.
 
 mod access;
+mod claim_reason;
 mod ephemeral_container;
 mod error;
 mod exec;
@@ -27,6 +28,7 @@ mod port_forward;
 mod settling;
 mod watch;
 
+pub use claim_reason::is_default_storage_class;
 pub use access::{Cluster, ClusterAccess};
 pub use error::{Error, Result};
 pub use exec::{ExecOutput, ExecSession};
@@ -38,7 +40,7 @@ pub use object::{ApplyEffect, ObjectScope, TypedObject};
 pub use owner::{MANAGER, PART, is_own, mark_as_own};
 pub use permission::Permission;
 pub use pod::AwaitedPodState;
-pub use pod_reason::{NotReadyCause, NotReadyReason, explain_pod};
+pub use pod_reason::{NotReadyCause, NotReadyReason, explain_pod, is_being_deleted};
 pub use port_forward::{ForwardTarget, PortForward};
 pub use settling::SettlingPods;
 pub use watch::WatchedChange;

@@ -7,13 +7,21 @@ use kube::api::{Api, DeleteParams, LogParams};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
 
+use crate::claim_reason::event_time;
 use crate::{
     Cluster, Error, NotReadyCause, NotReadyReason, ObjectScope, Result, SettlingPods, explain_pod,
-    is_own,
+    is_being_deleted, is_own,
 };
 
 /// How often a pod's state is read while waiting.
 const PERIOD: Duration = Duration::from_millis(300);
+/// How often the claims of a pod without a node are looked at: each look takes three requests.
+const CLAIM_PERIOD: Duration = Duration::from_secs(2);
+/// How long a claim has to look beyond hope before the wait for its pod ends: the cluster binds some
+/// claims seconds after it said that it cannot.
+const CLAIM_BELIEVED: Duration = Duration::from_secs(4);
+/// How long a reason has to last before it is reported: most of them pass in a moment.
+const REPORTED_AFTER: Duration = Duration::from_secs(4);
 /// How long the cluster may take to remove a pod that is deleted without a grace period.
 const GONE: Duration = Duration::from_secs(60);
 /// The most bytes of a log that are read.
@@ -44,7 +52,7 @@ impl Cluster {
                     next: "delete it and run the command again".to_owned(),
                 });
             }
-            if !has_ended(&present) && present.metadata.deletion_timestamp.is_none() {
+            if !has_ended(&present) && !is_being_deleted(&present) {
                 return Ok(());
             }
             // A pod that has ended or is being deleted cannot start again, and blocks its name.
@@ -65,9 +73,24 @@ impl Cluster {
         until: AwaitedPodState,
         timeout: Duration,
     ) -> Result<Pod> {
+        self.wait_and_report_pod(namespace, name, until, timeout, &mut |_| {}).await
+    }
+
+    /// As [`Cluster::wait_for_pod`]. `report` gets every reason that lasts for some seconds, once: a wait
+    /// of minutes must not be silent.
+    pub async fn wait_and_report_pod(
+        &self,
+        namespace: &str,
+        name: &str,
+        until: AwaitedPodState,
+        timeout: Duration,
+        report: &mut (dyn FnMut(&NotReadyReason) + Send),
+    ) -> Result<Pod> {
         let what = format!("Pod {namespace}/{name}");
         let deadline = Instant::now() + timeout;
         let mut settling = SettlingPods::default();
+        let mut claims = ClaimWatch::default();
+        let mut lasting = LastingReason::default();
         loop {
             let Some(pod) = self.get_object::<Pod>(ObjectScope::Namespace(namespace), name).await?
             else {
@@ -90,8 +113,12 @@ impl Cluster {
                 is_final: until != AwaitedPodState::Ended,
                 cause: NotReadyCause::Ended,
             });
-            if reason.is_final || Instant::now() > deadline {
+            let (reason, is_hopeless) = claims.look(self, namespace, &pod, reason).await;
+            if is_hopeless || Instant::now() > deadline {
                 return Err(self.not_ready_error(what, namespace, name, reason).await);
+            }
+            if lasting.is_due(&reason) {
+                report(&reason);
             }
             sleep(PERIOD).await;
         }
@@ -181,15 +208,7 @@ impl Cluster {
                 // "Back-off restarting" only repeats that something failed; other events say what.
                 && event.reason.as_deref() != Some("BackOff")
         };
-        let newest = events.iter().filter(about).max_by_key(|event| {
-            event
-                .last_timestamp
-                .as_ref()
-                .or(event.first_timestamp.as_ref())
-                .or(event.metadata.creation_timestamp.as_ref())
-                .map(|time| time.0)
-        })?;
-        newest.message.clone()
+        events.iter().filter(about).max_by_key(|event| event_time(event))?.message.clone()
     }
 
     /// The error of a pod that is not ready, with its latest warning where that adds something.
@@ -207,6 +226,73 @@ impl Cluster {
             _ => reason.why,
         };
         Error::NotReady { what, why, next: reason.next }
+    }
+}
+
+/// The claims of a pod that has no node: their reasons say more than the scheduler's.
+#[derive(Default)]
+struct ClaimWatch {
+    looked: Option<Instant>,
+    /// The last reason, with the name of its claim.
+    seen: Option<(String, NotReadyReason)>,
+    hopeless_since: Option<Instant>,
+}
+
+impl ClaimWatch {
+    /// The reason why the pod is not ready, which is that of a claim if one is missing, and whether
+    /// waiting longer cannot help.
+    async fn look(
+        &mut self,
+        cluster: &Cluster,
+        namespace: &str,
+        pod: &Pod,
+        reason: NotReadyReason,
+    ) -> (NotReadyReason, bool) {
+        let now = Instant::now();
+        if self.looked.is_none_or(|looked| now - looked >= CLAIM_PERIOD) {
+            self.looked = Some(now);
+            self.seen = cluster.explain_claims_of_pod(namespace, pod).await;
+            if self.seen.as_ref().is_some_and(|(_, reason)| reason.is_final) {
+                self.hopeless_since.get_or_insert(now);
+            } else {
+                self.hopeless_since = None;
+            }
+        }
+        let Some((claim, unbound)) = &self.seen else {
+            let is_final = reason.is_final;
+            return (reason, is_final);
+        };
+        let reason = NotReadyReason {
+            why: format!("it waits for the claim {claim}: {}", unbound.why),
+            ..unbound.clone()
+        };
+        (reason, self.hopeless_since.is_some_and(|since| now - since >= CLAIM_BELIEVED))
+    }
+}
+
+/// The current reason, and since when it lasts.
+#[derive(Default)]
+struct LastingReason {
+    current: Option<(String, Instant)>,
+    is_reported: bool,
+}
+
+impl LastingReason {
+    /// Whether this reason has lasted long enough to be reported, and was not yet.
+    fn is_due(&mut self, reason: &NotReadyReason) -> bool {
+        let now = Instant::now();
+        match &self.current {
+            Some((why, since)) if *why == reason.why => {
+                let is_due = !self.is_reported && now - *since >= REPORTED_AFTER;
+                self.is_reported |= is_due;
+                is_due
+            }
+            _ => {
+                self.current = Some((reason.why.clone(), now));
+                self.is_reported = false;
+                false
+            }
+        }
     }
 }
 

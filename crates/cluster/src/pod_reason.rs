@@ -35,12 +35,12 @@ pub enum NotReadyCause {
 
 impl NotReadyReason {
     /// A reason that may go away by itself.
-    fn temporary(why: impl Into<String>, next: impl Into<String>) -> Self {
+    pub(crate) fn temporary(why: impl Into<String>, next: impl Into<String>) -> Self {
         Self { why: why.into(), next: next.into(), is_final: false, cause: NotReadyCause::Other }
     }
 
     /// A reason that stays until somebody changes something.
-    fn permanent(why: impl Into<String>, next: impl Into<String>) -> Self {
+    pub(crate) fn permanent(why: impl Into<String>, next: impl Into<String>) -> Self {
         Self { why: why.into(), next: next.into(), is_final: true, cause: NotReadyCause::Other }
     }
 
@@ -56,8 +56,17 @@ impl fmt::Display for NotReadyReason {
     }
 }
 
+/// Whether a pod is being deleted. Such a pod has not failed, whatever its containers end with, and
+/// whoever owns it has another one instead.
+pub fn is_being_deleted(pod: &Pod) -> bool {
+    pod.metadata.deletion_timestamp.is_some()
+}
+
 /// Explains why a pod is not ready. `None` when it is ready, or has ended with success.
 pub fn explain_pod(pod: &Pod) -> Option<NotReadyReason> {
+    if is_being_deleted(pod) {
+        return Some(NotReadyReason::temporary("it is being deleted", "wait until it is gone"));
+    }
     let status = pod.status.as_ref()?;
     let phase = status.phase.as_deref().unwrap_or("Pending");
     if phase == "Succeeded"
@@ -286,6 +295,20 @@ mod tests {
             assert!(reason.why.contains(expected), "{message} was explained as {reason}");
             assert!(reason.why.contains("registry.site/app:1"), "{reason}");
         }
+    }
+
+    #[test]
+    fn a_pod_that_is_being_deleted_has_not_failed() {
+        let pod: Pod = from_value(json!({
+            "metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"},
+            "status": {"phase": "Failed", "containerStatuses": [{
+                "name": "main", "image": "a", "imageID": "", "ready": false, "restartCount": 0,
+                "state": {"terminated": {"exitCode": 137}}}]}
+        }))
+        .unwrap();
+        let reason = explain_pod(&pod).unwrap();
+        assert!(!reason.is_final && reason.why.contains("being deleted"), "{reason}");
+        assert_eq!(reason.cause, NotReadyCause::Other);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use kube::api::Api;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::{Cluster, Error, ObjectScope, Result, explain_pod};
+use crate::{Cluster, Error, ObjectScope, Result, explain_pod, is_being_deleted};
 
 /// The object whose port is forwarded, by its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -171,7 +171,7 @@ impl Cluster {
             let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
             phase == Some("Running")
                 && explain_pod(pod).is_none()
-                && pod.metadata.deletion_timestamp.is_none()
+                && !is_being_deleted(pod)
         };
         let reason = pods.iter().find_map(explain_pod);
         pods.into_iter().find(is_ready).ok_or_else(|| {

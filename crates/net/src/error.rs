@@ -17,7 +17,7 @@ pub struct RequestAttempt {
 }
 
 /// The next steps of errors that always have the same.
-const GIVE_CA: &str = "give the CA's PEM file with --ca or SSL_CERT_FILE";
+const GIVE_CA: &str = "name the PEM file of the CA that signed it: registry.ca in site.yaml for the site's registry, else --ca or SSL_CERT_FILE";
 const NAME_PLAIN_HTTP: &str =
     "use its https:// address, or name it under plainHttp: in the configuration";
 const RUN_AGAIN: &str = "run the same command again";

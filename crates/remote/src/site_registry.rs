@@ -48,7 +48,13 @@ impl RegistryConnection {
         if let Some(transfers) = concurrency {
             builder = builder.concurrency(transfers);
         }
-        let client = builder.build().map_err(Error::from_net(what()))?;
+        let client = builder.build().map_err(|error| match error {
+            // The key is what a person has to correct; the file's name alone may be that of another one.
+            net::Error::Tls { path, reason } if registry.ca.as_ref() == Some(&path) => {
+                invalid_ca(Cause::about(path.display().to_string(), reason))
+            }
+            error => Error::from_net(what())(error),
+        })?;
         let (mut endpoints, mut plain_http) = (config.mirrors.clone(), config.plain_http.clone());
         if registry.plain_http {
             plain_http.push(host.clone());
@@ -76,21 +82,23 @@ impl RegistryConnection {
 /// A file that cannot be read or has no certificate.
 pub fn read_ca(registry: &RegistryTarget) -> Result<Option<String>> {
     let Some(file) = &registry.ca else { return Ok(None) };
-    let invalid = |message: Cause| {
-        Error::Document(types::Error::Document {
-            document: "registry.ca".to_owned(),
-            line: 0,
-            column: 0,
-            message,
-        })
-    };
     let shown = file.display();
     let text = std::fs::read_to_string(file)
-        .map_err(|cause| invalid(Cause::about(format!("cannot read {shown}"), cause)))?;
+        .map_err(|cause| invalid_ca(Cause::about(format!("cannot read {shown}"), cause)))?;
     if !text.contains("-----BEGIN CERTIFICATE-----") {
-        return Err(invalid(format!("{shown} is not a PEM file with a certificate").into()));
+        return Err(invalid_ca(format!("{shown} is not a PEM file with a certificate").into()));
     }
     Ok(Some(text))
+}
+
+/// The error of a CA file that cannot be used, with the key of site.yaml that names it.
+fn invalid_ca(message: Cause) -> Error {
+    Error::Document(types::Error::Document {
+        document: "registry.ca of site.yaml".to_owned(),
+        line: 0,
+        column: 0,
+        message,
+    })
 }
 
 #[cfg(test)]
@@ -126,6 +134,20 @@ mod tests {
         std::fs::write(&ca, "no certificate").unwrap();
         let error = read_ca(&registry).unwrap_err().to_string();
         assert!(error.contains("registry.ca") && error.contains("PEM"), "{error}");
+        // A file that only looks like a certificate, and one that does not exist.
+        registry.plain_http = false;
+        for content in
+            [Some("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), None]
+        {
+            match content {
+                Some(content) => std::fs::write(&ca, content).unwrap(),
+                None => std::fs::remove_file(&ca).unwrap(),
+            }
+            let credentials = Credentials::from_system();
+            let error = RegistryConnection::new(&config, &registry, credentials, None);
+            let error = error.err().unwrap().to_string();
+            assert!(error.contains("registry.ca of site.yaml") && error.contains("ca.pem"), "{error}");
+        }
     }
 
     #[test]

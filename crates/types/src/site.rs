@@ -137,6 +137,16 @@ pub enum AccessMode {
     ReadWriteMany,
 }
 
+impl AccessMode {
+    /// The mode as Kubernetes writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ReadWriteOnce => "ReadWriteOnce",
+            Self::ReadWriteMany => "ReadWriteMany",
+        }
+    }
+}
+
 // By hand, since a derived schema leaves out the short forms.
 impl schemars::JsonSchema for AccessMode {
     fn inline_schema() -> bool {

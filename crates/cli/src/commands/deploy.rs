@@ -67,7 +67,7 @@ pub(crate) struct DeployArgs {
     releases: Vec<String>,
     /// The site file (site.yaml): its registry, naming, pull secret, CA and context.
     #[arg(long, value_name = "FILE")]
-    site: PathBuf,
+    pub(super) site: PathBuf,
     /// Take the charts from these bundle files, folder of bundle files, or store folder.
     #[arg(long, value_name = "BUNDLE", num_args = 1..)]
     from: Vec<PathBuf>,

@@ -35,7 +35,7 @@ Examples:
 pub(crate) struct DoctorArgs {
     /// The site file (site.yaml): ask its registry, and not the servers of gantry.yaml.
     #[arg(long, value_name = "FILE")]
-    site: Option<PathBuf>,
+    pub(super) site: Option<PathBuf>,
     /// A registry to ask besides; may be given several times.
     #[arg(long, value_name = "HOST[:PORT]")]
     host: Vec<String>,

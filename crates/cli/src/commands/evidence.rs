@@ -76,6 +76,16 @@ pub(crate) struct EvidenceArgs {
     sign: Option<PathBuf>,
 }
 
+impl EvidenceArgs {
+    /// The path of `--site`, of the collection or of the verification.
+    pub(super) fn site_mut(&mut self) -> Option<&mut PathBuf> {
+        match &mut self.command {
+            Some(EvidenceCommand::Verify(args)) => args.site.as_mut(),
+            None => self.site.as_mut(),
+        }
+    }
+}
+
 #[derive(clap::Subcommand)]
 enum EvidenceCommand {
     Verify(EvidenceVerifyArgs),

@@ -137,6 +137,10 @@ fn build_fetch_error(
     match kind {
         // What to do first is in the cause; running the same command again would not help.
         ErrorKind::Usage => error,
+        // The cause says that nothing of this one was kept; the hint is about the others.
+        ErrorKind::Integrity => error.with_hint(
+            "everything else that was downloaded is kept; gantry fetch downloads only the rest",
+        ),
         _ => error.with_hint("what was downloaded is kept; run gantry fetch again to resume"),
     }
 }

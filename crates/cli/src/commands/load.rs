@@ -61,7 +61,7 @@ pub(crate) struct LoadArgs {
     to: Option<LoadTarget>,
     /// The site file (site.yaml): its registry with naming and CA, and its model targets.
     #[arg(long, value_name = "FILE")]
-    site: Option<PathBuf>,
+    pub(super) site: Option<PathBuf>,
     /// How images are named at the registry: path (ghcr.io/a/b:1 becomes SITE/a/b:1), host-path
     /// (SITE/ghcr.io/a/b:1) or name (SITE/b:1).
     #[arg(long, value_name = "NAMING", conflicts_with = "site")]

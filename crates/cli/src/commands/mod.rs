@@ -30,6 +30,7 @@ mod resolve;
 mod result_samples;
 mod schema;
 mod serve;
+mod site_file;
 mod store;
 mod tether;
 mod undeploy;
@@ -89,9 +90,10 @@ pub(crate) enum GantryCommand {
 /// Runs one subcommand. `definition` describes the whole command line, for shell completions.
 pub(crate) fn run_command(
     context: &CommandContext,
-    command: GantryCommand,
+    mut command: GantryCommand,
     definition: fn() -> clap::Command,
 ) -> Result<()> {
+    command.resolve_site_file(context);
     match command {
         GantryCommand::Init(args) => init::run(context, &args),
         GantryCommand::Images(args) => images::run(context, &args),

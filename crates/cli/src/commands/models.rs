@@ -40,6 +40,18 @@ pub(crate) enum ModelsCommand {
     Receive(pod::SeederReceiveArgs),
 }
 
+impl ModelsCommand {
+    /// The options for seeder pods, of the commands that have them.
+    pub(super) fn seeder_mut(&mut self) -> Option<&mut claim::SeederArgs> {
+        match self {
+            Self::Push(args) => Some(&mut args.seeder),
+            Self::Verify(args) => Some(&mut args.seeder),
+            Self::Ls(args) => Some(&mut args.seeder),
+            Self::Hold(_) | Self::Receive(_) => None,
+        }
+    }
+}
+
 /// Write models to a folder, a bucket, a claim, nodes' disks or an image, in the layout that a runtime
 /// reads.
 ///

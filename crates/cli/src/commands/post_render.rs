@@ -51,7 +51,7 @@ pub(crate) struct PostRenderArgs {
         required_unless_present_any = ["to", "write_plugin"],
         conflicts_with = "to"
     )]
-    site: Option<PathBuf>,
+    pub(super) site: Option<PathBuf>,
     /// The site's registry with an optional path (host[:port][/path]), instead of a site file.
     #[arg(long, value_name = "REGISTRY")]
     to: Option<RegistryPrefix>,

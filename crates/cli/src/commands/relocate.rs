@@ -53,7 +53,7 @@ pub(crate) struct RelocateArgs {
     render: RenderArgs,
     /// The site file (site.yaml): its registry, naming and pull secret.
     #[arg(long, value_name = "FILE", required_unless_present = "to", conflicts_with = "to")]
-    site: Option<PathBuf>,
+    pub(super) site: Option<PathBuf>,
     /// The site's registry with an optional path (host[:port][/path]), instead of a site file.
     #[arg(long, value_name = "REGISTRY")]
     to: Option<RegistryPrefix>,

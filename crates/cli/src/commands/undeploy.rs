@@ -37,7 +37,7 @@ pub(crate) struct UndeployArgs {
     releases: Vec<String>,
     /// The site file (site.yaml), for the context of its cluster.
     #[arg(long, value_name = "FILE")]
-    site: Option<PathBuf>,
+    pub(super) site: Option<PathBuf>,
     /// The namespace of the releases [default: as in gantry.yaml, else where the release is found].
     #[arg(short, long, value_name = "NAMESPACE")]
     namespace: Option<String>,

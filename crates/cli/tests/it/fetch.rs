@@ -64,6 +64,8 @@ fn a_registry_that_lies_about_a_digest_is_named_and_nothing_of_it_is_kept() {
     let lied = gantry.run(["fetch"]).assert_exit_code(3);
 
     assert!(lied.stderr.contains("sent wrong content for"), "{}", lied.stderr);
+    // What was not kept is this one's content; the hint is about everything else.
+    assert!(lied.stderr.contains("everything else that was downloaded is kept"), "{}", lied.stderr);
     let kept: Vec<_> =
         files(gantry.store()).into_iter().filter(|file| !before.contains(file)).collect();
     assert!(kept.iter().all(|(path, _)| !path.to_string_lossy().contains("/blobs/")), "{kept:?}");

@@ -34,6 +34,28 @@ fn user(home: &std::path::Path, references: &[&str]) -> Gantry {
 }
 
 #[test]
+fn the_site_is_found_where_the_lock_is() {
+    let home = tempfile::tempdir().unwrap();
+    let gantry = user(home.path(), &["quay.io/shop/web:2.1"]);
+    for file in ["site.yaml", "gantry.lock"] {
+        let from = gantry.folder().join(file);
+        gantry.write_file(&format!("project/{file}"), &std::fs::read_to_string(&from).unwrap());
+        std::fs::remove_file(from).unwrap();
+    }
+    let images = |site: &str| {
+        gantry.run(["-C", "project", "policy", "images", "--site", site, "--namespace", "shop"])
+    };
+    let found = images("site.yaml").assert_success().stdout;
+    assert!(found.contains("registry.internal:5000/ai/shop/web"), "{found}");
+    // As before, a path from the working folder is found too; of two files the project's counts.
+    images("project/site.yaml").assert_success();
+    gantry.write_file("site.yaml", "version: 7\n");
+    images("site.yaml").assert_success();
+    let missing = images("other.yaml").assert_exit_code(2);
+    assert!(missing.stderr.contains("project/other.yaml"), "{}", missing.stderr);
+}
+
+#[test]
 fn the_locked_images_become_a_policy_that_is_the_same_from_run_to_run() {
     let home = tempfile::tempdir().unwrap();
     let gantry = user(home.path(), &["quay.io/shop/web:2.1", "docker.io/library/busybox:1.35"]);

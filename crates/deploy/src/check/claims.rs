@@ -7,7 +7,6 @@ use cluster::objects::api::core::v1::PersistentVolumeClaim;
 use cluster::pod_spec::list_claims;
 
 use super::{CheckFinding, CheckName, CheckSubject, CheckedRelease, FindingState, pods};
-use crate::readiness;
 
 /// Checks the claims of all releases.
 pub(super) async fn check_claims(subject: &CheckSubject) -> Vec<CheckFinding> {
@@ -87,7 +86,7 @@ async fn check_claim(
             "restore the volume, or delete the claim and fill a new one with: gantry models push",
         ),
         _ => {
-            let unbound = readiness::explain_unbound_claim(&subject.cluster, place, name).await;
+            let unbound = subject.cluster.explain_claim(place, name).await;
             let (why, next) = match unbound {
                 Some(unbound) => (
                     format!("it is not bound to a volume (class {class}): {}", unbound.why),

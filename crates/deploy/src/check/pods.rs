@@ -41,6 +41,9 @@ pub(super) async fn check_pods(subject: &CheckSubject) -> Vec<CheckFinding> {
                     well += 1;
                     findings.extend(warn_of_memory_kill(place, pod));
                 }
+                Some(_) if is_replaced(pod) => {
+                    findings.push(warn_of_ended_pod(place, pod));
+                }
                 Some(reason) => {
                     findings.push(explain_unready_pod(subject, place, pod, reason).await);
                 }
@@ -90,8 +93,34 @@ pub(super) async fn list_release_pods(
             .any(|one| is_selector_match(one.match_labels.as_ref(), pod.metadata.labels.as_ref())),
     };
     let mut pods = cluster.list_objects::<Pod>(scope, "").await?;
-    pods.retain(|pod| is_own(pod) && pod.metadata.deletion_timestamp.is_none());
+    pods.retain(|pod| is_own(pod) && !cluster::is_being_deleted(pod));
     Ok(pods)
+}
+
+/// Whether a node or the scheduler ended a pod, so that its controller has made another one. The ended
+/// pod stays in the list until somebody deletes it. Jobs count such pods as failures of their own.
+fn is_replaced(pod: &Pod) -> bool {
+    /// The reasons of pods that were ended from outside (kubernetes, `pkg/kubelet/eviction`,
+    /// `pkg/kubelet/nodeshutdown`, `pkg/scheduler/framework/preemption`).
+    const ENDED_FROM_OUTSIDE: [&str; 6] =
+        ["Evicted", "NodeShutdown", "Terminated", "Shutdown", "Preempting", "NodeLost"];
+    let status = pod.status.as_ref();
+    let is_failed = status.and_then(|status| status.phase.as_deref()) == Some("Failed");
+    let reason = status.and_then(|status| status.reason.as_deref()).unwrap_or_default();
+    let mut owners = pod.metadata.owner_references.iter().flatten();
+    let is_controlled = owners.any(|owner| owner.controller == Some(true) && owner.kind != "Job");
+    is_failed && is_controlled && ENDED_FROM_OUTSIDE.contains(&reason)
+}
+
+/// Warns about a pod that a node ended, and that was replaced.
+fn warn_of_ended_pod(place: &str, pod: &Pod) -> CheckFinding {
+    let status = pod.status.as_ref();
+    let reason = status.and_then(|status| status.reason.clone()).unwrap_or_default();
+    let message = status.and_then(|status| status.message.clone()).unwrap_or_default();
+    CheckFinding::warning(CheckName::Pods, place, pod_title(pod)).with_reason(
+        format!("its node ended it ({reason}), and another pod has taken its place: {message}"),
+        "free what the message names on the node; the ended pod can be deleted",
+    )
 }
 
 /// Warns about a container that is ready now, but was killed earlier for exceeding its memory
@@ -161,4 +190,29 @@ async fn explain_unready_pod(
 /// How findings name a pod: `Pod web-0`.
 pub(super) fn pod_title(pod: &Pod) -> String {
     format!("Pod {}", pod.metadata.name.as_deref().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use cluster::objects::serde_json::{from_value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_pod_that_its_node_ended_has_not_failed_if_another_one_replaces_it() {
+        let pod = |reason: &str, owner: &str| -> Pod {
+            from_value(json!({
+                "metadata": {"name": "a", "ownerReferences": [{"apiVersion": "v1", "kind": owner,
+                    "name": "o", "uid": "1", "controller": true}]},
+                "status": {"phase": "Failed", "reason": reason, "message": "low on memory"}}))
+            .unwrap()
+        };
+        assert!(is_replaced(&pod("Evicted", "ReplicaSet")));
+        assert!(!is_replaced(&pod("Evicted", "Job")));
+        assert!(!is_replaced(&pod("", "ReplicaSet")));
+        let finding = warn_of_ended_pod("shop", &pod("Evicted", "ReplicaSet"));
+        assert_eq!(finding.state, FindingState::Warning);
+        assert!(finding.why.contains("low on memory"), "{}", finding.why);
+    }
 }

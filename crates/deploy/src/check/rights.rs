@@ -41,8 +41,26 @@ pub(super) async fn check_rights(subject: &CheckSubject) -> Vec<CheckFinding> {
         let mut needed = list_needed_rights(release, &find);
         let scope = ObjectScope::Cluster;
         // Without the right to read namespaces one may still have all rights in this one.
-        if let Ok(None) = subject.cluster.get_object::<Namespace>(scope, &release.namespace).await {
-            needed.insert(Permission::new("create", "", "namespaces"));
+        match subject.cluster.get_object::<Namespace>(scope, &release.namespace).await {
+            Ok(None) => {
+                needed.insert(Permission::new("create", "", "namespaces"));
+            }
+            // Whoever has all rights can create nothing in it.
+            Ok(Some(found)) if found.metadata.deletion_timestamp.is_some() => {
+                let error = cluster::Error::BeingDeleted {
+                    doing: format!("deploying {}", release.name),
+                    what: format!("namespace {}", release.namespace),
+                };
+                findings.push(CheckFinding::from_cluster_error(
+                    CheckName::Rights,
+                    &release.namespace,
+                    what,
+                    &error,
+                    FindingState::Failed,
+                ));
+                continue;
+            }
+            _ => {}
         }
         let needed: Vec<Permission> = needed.into_iter().collect();
         match subject.cluster.find_missing_permissions(&needed).await {

@@ -69,7 +69,8 @@ pub(super) async fn check_running_images(subject: &CheckSubject) -> Vec<CheckFin
         };
         let (mut right, mut all) = (0_usize, 0_usize);
         let mut bad = Vec::new();
-        for pod in &pods {
+        // The images of pods that are being deleted run no more in a moment.
+        for pod in pods.iter().filter(|pod| !cluster::is_being_deleted(pod)) {
             for (container, wanted) in list_running_containers(pod) {
                 all += 1;
                 match judge.judge_container(namespace, pod, &container, wanted).await {

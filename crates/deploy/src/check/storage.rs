@@ -4,12 +4,12 @@ use cluster::ObjectScope;
 use cluster::objects::api::core::v1::PersistentVolumeClaim;
 use cluster::objects::api::storage::v1::StorageClass;
 use serde_json::Value;
+use types::destination::{ClaimFolder, ModelDestination};
 use types::pod_kinds::{find_pod_spec, list_claims};
+use types::site::{AccessMode, ModelTarget};
 
 use super::{CheckFinding, CheckName, CheckSubject, CheckedRelease, FindingState};
 
-/// The annotation of the default class, which claims without a class get.
-const DEFAULT: &str = "storageclass.kubernetes.io/is-default-class";
 /// Provisioners whose volumes can be mounted by one node only, as their documentation says.
 const ONE_NODE: [&str; 12] = [
     "rancher.io/local-path",
@@ -62,6 +62,9 @@ pub(super) async fn check_storage(subject: &CheckSubject) -> Vec<CheckFinding> {
                 .with_reason(describe_classes(&classes), "correct storageClass: in site.yaml"),
         });
     }
+    for target in &subject.models {
+        findings.extend(check_claim_to_create(subject, &target.target, &classes).await);
+    }
     for release in &subject.releases {
         match &release.manifests {
             Ok(_) => findings.extend(check_release_claims(subject, release, &classes).await),
@@ -77,7 +80,7 @@ pub(super) async fn check_storage(subject: &CheckSubject) -> Vec<CheckFinding> {
         }
     }
     if findings.is_empty() {
-        let default = classes.iter().find(|class| is_default_class(class));
+        let default = classes.iter().find(|class| cluster::is_default_storage_class(class));
         let why = match default {
             Some(class) => format!("the default class is {}", class_name(class)),
             None => "there is no default class, but no claim needs one".to_owned(),
@@ -85,6 +88,52 @@ pub(super) async fn check_storage(subject: &CheckSubject) -> Vec<CheckFinding> {
         findings.push(CheckFinding::ok(CheckName::Storage, "cluster", "storage classes", why));
     }
     findings
+}
+
+/// Checks the claim that Gantry creates for a model target of the site, where it does not exist yet: its
+/// class and its access mode. `None` for a target that creates none.
+async fn check_claim_to_create(
+    subject: &CheckSubject,
+    target: &ModelTarget,
+    classes: &[StorageClass],
+) -> Option<CheckFinding> {
+    let (Some(new), ModelDestination::Claim(path)) = (&target.create, &target.to) else {
+        return None;
+    };
+    let scope = ObjectScope::Namespace(&path.namespace);
+    let found = subject.cluster.get_object::<PersistentVolumeClaim>(scope, &path.name).await;
+    // The check of models says what is wrong with a claim that exists, or cannot be read.
+    if !matches!(found, Ok(None)) {
+        return None;
+    }
+    let class = new.storage_class.as_ref().or(subject.storage_class.as_ref());
+    Some(judge_claim_to_create(path, new.access_mode, class.map(String::as_str), classes))
+}
+
+/// Judges whether the claim of a model target can be created and bound.
+fn judge_claim_to_create(
+    path: &ClaimFolder,
+    mode: AccessMode,
+    class: Option<&str>,
+    classes: &[StorageClass],
+) -> CheckFinding {
+    let claim = RequestedClaim {
+        name: path.name.clone(),
+        class: class.map(str::to_owned),
+        modes: vec![mode.as_str().to_owned()],
+        storage: "a volume".to_owned(),
+    };
+    let judged = judge_claim(&path.namespace, &claim, classes);
+    match judged.state {
+        FindingState::Failed => {
+            let next = format!(
+                "correct create: of the target {path} (or storageClass:) in site.yaml: {}",
+                judged.next
+            );
+            CheckFinding { next, ..judged }
+        }
+        _ => judged,
+    }
 }
 
 /// Checks the claims that a release creates, and those that it only mounts.
@@ -95,7 +144,7 @@ async fn check_release_claims(
 ) -> Vec<CheckFinding> {
     let claims = list_requested_claims(release);
     let mut findings: Vec<CheckFinding> =
-        claims.iter().map(|claim| judge_claim(release, claim, classes)).collect();
+        claims.iter().map(|claim| judge_claim(&release.namespace, claim, classes)).collect();
     for wanted in list_mounted_claims(release) {
         if claims.iter().any(|claim| claim.name == wanted) {
             continue;
@@ -120,14 +169,9 @@ async fn check_release_claims(
     findings
 }
 
-/// Judges whether a claim that a release creates can be bound.
-fn judge_claim(
-    release: &CheckedRelease,
-    claim: &RequestedClaim,
-    classes: &[StorageClass],
-) -> CheckFinding {
+/// Judges whether a claim that is to be created in a namespace can be bound.
+fn judge_claim(place: &str, claim: &RequestedClaim, classes: &[StorageClass]) -> CheckFinding {
     let what = format!("claim {}", claim.name);
-    let place = &release.namespace;
     let class = match &claim.class {
         // `storageClassName: ""` turns dynamic provisioning off and also the default class
         // (kubernetes.io, "Persistent Volumes", "Class").
@@ -142,11 +186,11 @@ fn judge_claim(
             None => {
                 return CheckFinding::failed(CheckName::Storage, place, what).with_reason(
                     format!("it needs the storage class {wanted}; {}", describe_classes(classes)),
-                    "set the chart's storage class to one that exists",
+                    "name a storage class that exists",
                 );
             }
         },
-        None => match classes.iter().find(|class| is_default_class(class)) {
+        None => match classes.iter().find(|class| cluster::is_default_storage_class(class)) {
             Some(class) => class,
             None => {
                 return CheckFinding::failed(CheckName::Storage, place, what).with_reason(
@@ -154,7 +198,7 @@ fn judge_claim(
                         "it names no storage class, and none is the default; {}",
                         describe_classes(classes)
                     ),
-                    "set the chart's storage class, or mark one as the default",
+                    "name a storage class, or mark one as the default",
                 );
             }
         },
@@ -231,12 +275,6 @@ fn class_name(class: &StorageClass) -> &str {
     class.metadata.name.as_deref().unwrap_or_default()
 }
 
-/// Whether a class is marked as the default.
-fn is_default_class(class: &StorageClass) -> bool {
-    let annotations = class.metadata.annotations.as_ref();
-    annotations.and_then(|all| all.get(DEFAULT)).is_some_and(|value| value == "true")
-}
-
 /// Describes which classes the cluster has.
 fn describe_classes(classes: &[StorageClass]) -> String {
     let names: Vec<&str> = classes.iter().map(class_name).collect();
@@ -255,7 +293,7 @@ mod tests {
 
     fn sample_classes() -> Vec<StorageClass> {
         from_value(json!([
-            {"metadata": {"name": "local", "annotations": {DEFAULT: "true"}}, "provisioner": "rancher.io/local-path"},
+            {"metadata": {"name": "local", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}}, "provisioner": "rancher.io/local-path"},
             {"metadata": {"name": "nfs"}, "provisioner": "nfs.csi.k8s.io"}
         ]))
         .unwrap()
@@ -273,7 +311,7 @@ mod tests {
         };
         let claims = list_requested_claims(&release);
         assert_eq!(claims[0].name, "data-db");
-        judge_claim(&release, &claims[0], &sample_classes())
+        judge_claim(&release.namespace, &claims[0], &sample_classes())
     }
 
     #[test]
@@ -296,5 +334,18 @@ mod tests {
             "{}",
             unknown.why
         );
+    }
+
+    #[test]
+    fn a_claim_of_a_model_target_is_judged_before_it_is_created() {
+        let path = || ClaimFolder { namespace: "ai".into(), name: "m".into(), folder: String::new() };
+        let judge = |mode, class| judge_claim_to_create(&path(), mode, class, &sample_classes());
+        let unknown = judge(AccessMode::ReadWriteOnce, Some("fast"));
+        assert_eq!(unknown.state, FindingState::Failed);
+        assert!(unknown.why.contains("fast; the cluster has local, nfs"), "{}", unknown.why);
+        assert!(unknown.next.contains("pvc://ai/m") && unknown.next.contains("site.yaml"));
+        let shared = judge(AccessMode::ReadWriteMany, None);
+        assert!(shared.why.contains("one node only"), "{}", shared.why);
+        assert_eq!(judge(AccessMode::ReadWriteMany, Some("nfs")).state, FindingState::Ok);
     }
 }

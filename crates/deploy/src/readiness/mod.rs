@@ -1,12 +1,10 @@
-//! Whether workloads, pods and claims are ready, and if not, why. `release::wait` polls it during a
+//! Whether workloads and pods are ready, and if not, why. `release::wait` polls it during a
 //! deploy, and the checks report it afterwards, so that both judge alike.
 
-mod claim;
 mod pod;
 mod rejection;
 mod workload;
 
-pub(crate) use claim::{UnboundClaim, explain_unbound_claim};
 pub(crate) use pod::{find_failing_container, list_container_statuses, read_last_lines};
 pub(crate) use rejection::advise_on_rejection;
 pub(crate) use workload::{

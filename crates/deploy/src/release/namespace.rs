@@ -142,10 +142,17 @@ impl PullSecret {
     }
 }
 
-/// Whether a namespace exists. Without the right to read it, it is assumed to exist: whoever has
+/// Whether a namespace exists and is not being deleted, which is an error. Without the right to read it, it is assumed to exist: whoever has
 /// rights in one namespace only was given them in that one.
 pub(super) async fn has_namespace(cluster: &Cluster, name: &str) -> Result<bool> {
     match cluster.get_object::<Namespace>(ObjectScope::Cluster, name).await {
+        Ok(Some(found)) if found.metadata.deletion_timestamp.is_some() => {
+            Err(cluster::Error::BeingDeleted {
+                doing: "preparing the namespace".to_owned(),
+                what: format!("namespace {name}"),
+            }
+            .into())
+        }
         Ok(found) => Ok(found.is_some()),
         Err(cluster::Error::Forbidden { .. }) => Ok(true),
         Err(error) => Err(error.into()),

@@ -8,12 +8,14 @@ use std::time::Duration;
 use cluster::objects::api::core::v1::{PersistentVolumeClaim, Pod};
 use cluster::objects::api::storage::v1::StorageClass;
 use cluster::pod_spec::list_claims;
-use cluster::{Cluster, NotReadyCause, ObjectScope, SettlingPods, explain_pod};
+use cluster::{
+    Cluster, NotReadyCause, ObjectScope, SettlingPods, explain_pod, is_being_deleted,
+};
 use tokio::time::{Instant, sleep};
 
 use super::progress::{PendingObject, ProgressWatcher, ReleaseProgress};
 use super::workloads::{AwaitedObjects, NamespacePods, UnreadyObject};
-use crate::readiness::{self, UnboundClaim};
+use crate::readiness;
 use crate::{Error, Result};
 
 /// The interval between two looks at the cluster: a person sees changes at once, and the API server
@@ -22,7 +24,7 @@ const PERIOD: Duration = Duration::from_millis(700);
 /// How long an object must look beyond hope before the wait ends early. Some states, such as an
 /// image pull error, appear for a moment and pass; the kubelet retries the first ones within
 /// seconds.
-const BELIEVED: Duration = Duration::from_secs(8);
+const BELIEVED: Duration = Duration::from_secs(6);
 /// How many pods get their logs read in one look, as each takes a request.
 const MOST_LOGS: usize = 5;
 
@@ -178,23 +180,26 @@ async fn explain_pending(
     number: usize,
 ) -> PendingObject {
     let object = waiting.id.to_string();
-    let mut own: Vec<&Pod> = pods.pods_owned_by(&waiting.uid).collect();
+    // Pods that are being deleted have not failed: others take their place.
+    let living = pods.pods_owned_by(&waiting.uid).filter(|pod| !is_being_deleted(pod));
+    let mut own: Vec<&Pod> = living.collect();
     // The newest first: during an upgrade the old pods are ready, and the new ones are waited for.
     own.sort_by_key(|pod| {
         std::cmp::Reverse(pod.metadata.creation_timestamp.as_ref().map(|time| time.0))
     });
     let failing = own.iter().find_map(|pod| Some((*pod, explain_pod(pod)?)));
     let Some((pod, reason)) = failing else {
-        let (why, next) = explain_without_pod(cluster, waiting, namespace).await;
-        return PendingObject { object, why, next, log: vec![], is_final: waiting.is_final };
+        return explain_without_pod(cluster, waiting, namespace).await;
     };
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     let mut why = format!("pod {name}: {}", reason.why);
     let mut next = reason.next;
+    let mut is_unbound = false;
     // An unbound claim is the cause behind "unschedulable", and its own reason says more.
-    if let Some((claim, unbound)) = find_unbound_claim(cluster, namespace, pod).await {
+    if let Some((claim, unbound)) = cluster.explain_claims_of_pod(namespace, pod).await {
         why = format!("pod {name} waits for the claim {claim}: {}", shorten_to_line(&unbound.why));
         next = unbound.next;
+        is_unbound = unbound.is_final;
     } else if let Some(warning) = cluster.latest_warning(namespace, name).await
         && !why.contains(&warning)
     {
@@ -214,7 +219,7 @@ async fn explain_pending(
         "Pod" => reason.is_final,
         _ => reason.is_final && reason.cause != NotReadyCause::Ended,
     };
-    PendingObject { object, why, next, log, is_final }
+    PendingObject { object, why, next, log, is_final: is_final || is_unbound }
 }
 
 /// Explains an object that has no failing pod by the warnings of its controller, with the next
@@ -223,8 +228,16 @@ async fn explain_without_pod(
     cluster: &Cluster,
     waiting: &UnreadyObject,
     namespace: &str,
-) -> (String, String) {
-    let words = cluster.latest_warning(namespace, &waiting.id.name).await;
+) -> PendingObject {
+    let object = waiting.id.to_string();
+    let name = &waiting.id.name;
+    if waiting.id.kind == "PersistentVolumeClaim"
+        && let Some(unbound) = cluster.explain_claim(namespace, name).await
+    {
+        let (why, is_final) = (shorten_to_line(&unbound.why), unbound.is_final);
+        return PendingObject { object, why, next: unbound.next, log: vec![], is_final };
+    }
+    let words = cluster.latest_warning(namespace, name).await;
     let why = match &words {
         Some(words) if !waiting.why.contains(words) => {
             format!("{} ({})", waiting.why, shorten_to_line(words))
@@ -232,34 +245,10 @@ async fn explain_without_pod(
         _ => waiting.why.clone(),
     };
     let mut next = if waiting.is_final { "read its log and its events" } else { "wait" };
-    if waiting.id.kind == "PersistentVolumeClaim" {
-        let unbound = readiness::explain_unbound_claim(cluster, namespace, &waiting.id.name).await;
-        if let Some(unbound) = unbound {
-            return (shorten_to_line(&unbound.why), unbound.next);
-        }
-    } else if let Some(advice) = readiness::advise_on_rejection(&why) {
+    if let Some(advice) = readiness::advise_on_rejection(&why) {
         next = advice;
     }
-    (why, next.to_owned())
-}
-
-/// Finds the first claim of a pod that has no volume: its name, and why.
-async fn find_unbound_claim(
-    cluster: &Cluster,
-    namespace: &str,
-    pod: &Pod,
-) -> Option<(String, UnboundClaim)> {
-    // The scheduler places a pod only after all its claims are bound or can be.
-    let is_scheduled = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
-    if is_scheduled {
-        return None;
-    }
-    for name in list_claims(pod) {
-        if let Some(unbound) = readiness::explain_unbound_claim(cluster, namespace, name).await {
-            return Some((name.to_owned(), unbound));
-        }
-    }
-    None
+    PendingObject { object, why, next: next.to_owned(), log: vec![], is_final: waiting.is_final }
 }
 
 fn shorten_to_line(text: &str) -> String {

@@ -120,7 +120,7 @@ impl NamespacePods {
     /// The pods of an object that are not being deleted: itself, or those that it owns, directly or
     /// through a ReplicaSet.
     pub(super) fn pods_of<'a>(&'a self, id: &'a ObjectId) -> impl Iterator<Item = &'a Pod> {
-        let living = self.pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+        let living = self.pods.iter().filter(|pod| !cluster::is_being_deleted(pod));
         living.filter(move |pod| {
             let is_it = id.kind == "Pod" && pod.metadata.name.as_ref() == Some(&id.name);
             is_it

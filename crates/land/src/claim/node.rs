@@ -299,7 +299,7 @@ impl Seeder {
     async fn list_seeder_pods(&self, namespace: &str, name: &str) -> Result<Vec<(String, String)>> {
         let scope = ObjectScope::Namespace(namespace);
         let pods = self.cluster().list_objects::<Pod>(scope, &format!("{SET}={name}")).await?;
-        let living = pods.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+        let living = pods.into_iter().filter(|pod| !cluster::is_being_deleted(pod));
         Ok(living.filter_map(|pod| Some((node_of_pod(&pod)?, pod.metadata.name?))).collect())
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cluster::objects::api::apps::v1::DaemonSet;
 use cluster::objects::api::core::v1::Pod;
-use cluster::{AwaitedPodState, Cluster, ObjectScope, Permission};
+use cluster::{AwaitedPodState, Cluster, NotReadyReason, ObjectScope, Permission};
 use net::BandwidthLimit;
 use store::Source;
 use store::progress::Progress;
@@ -197,7 +197,7 @@ impl Seeder {
     }
 
     /// Starts the pod of a claim, or finds the one that is there, waits until it runs, and returns its
-    /// name. When it does not start, the error also says what is wrong with the claim.
+    /// name.
     async fn start_pod(&self, volume: &ClaimVolume, pod: &Pod) -> Result<String> {
         let namespace = &volume.path.namespace;
         let name = pod.metadata.name.clone().unwrap_or_default();
@@ -217,21 +217,16 @@ impl Seeder {
             None => self.track_started(StartedWorkload::Pod(namespace.clone(), name.clone())),
         }
         self.cluster.start_pod(namespace, pod).await?;
-        let running = self
-            .cluster
-            .wait_for_pod(namespace, &name, AwaitedPodState::Running, self.timeout)
-            .await;
-        match running {
-            Ok(_) => Ok(name),
-            Err(cluster::Error::NotReady { what, why, next }) => {
-                let why = match ClaimVolume::explain_unbound(&self.cluster, &volume.path).await {
-                    Some(claim) => format!("{why}; {claim}"),
-                    None => why,
-                };
-                Err(cluster::Error::NotReady { what, why, next }.into())
-            }
-            Err(error) => Err(error.into()),
-        }
+        let what = volume.path.to_string();
+        // A wait of minutes says what it waits for.
+        let mut report = |reason: &NotReadyReason| {
+            self.progress.add_note(&format!("{what}: waiting for its pod: {reason}"));
+        };
+        let state = AwaitedPodState::Running;
+        self.cluster
+            .wait_and_report_pod(namespace, &name, state, self.timeout, &mut report)
+            .await?;
+        Ok(name)
     }
 
     pub(super) fn cluster(&self) -> &Cluster {

@@ -10,10 +10,8 @@ use types::ByteSize;
 
 use super::error::{Error, Result};
 use types::destination::ClaimFolder;
-use types::site::{AccessMode, NewClaim};
+use types::site::NewClaim;
 
-/// The annotation that makes a class the cluster's default (kubernetes.io/docs, "Storage Classes").
-const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
 /// A new claim is this much larger than its models: for what the file system keeps for itself (ext4
 /// reserves 5 %) and for the small files of the next revision.
 const ROOM_PERCENT: u64 = 20;
@@ -86,23 +84,6 @@ impl ClaimVolume {
         cluster.create_object(ObjectScope::Namespace(&self.path.namespace), claim).await?;
         Ok(true)
     }
-
-    /// Why a pod cannot mount the claim, where the claim itself is the reason: its phase, its storage
-    /// class and its last warning event. `None` when it is bound.
-    pub async fn explain_unbound(cluster: &Cluster, path: &ClaimFolder) -> Option<String> {
-        let scope = ObjectScope::Namespace(&path.namespace);
-        let claim = cluster.get_object::<PersistentVolumeClaim>(scope, &path.name).await.ok()??;
-        let phase = claim.status.as_ref().and_then(|status| status.phase.clone());
-        if phase.as_deref() == Some("Bound") {
-            return None;
-        }
-        let class = claim.spec.as_ref().and_then(|spec| spec.storage_class_name.clone());
-        let class = class.unwrap_or_else(|| "(none)".to_owned());
-        let phase = phase.unwrap_or_else(|| "Pending".to_owned());
-        let event = cluster.latest_warning(&path.namespace, &path.name).await;
-        let event = event.map(|event| format!(": {event}")).unwrap_or_default();
-        Some(format!("the claim is {phase}, its storage class is {class}{event}"))
-    }
 }
 
 /// Refuses a claim that no pod could write files to.
@@ -163,7 +144,7 @@ async fn build_claim(
                 format!("use one of: {has}"),
             ));
         }
-        None if !classes.iter().any(is_default_class) => {
+        None if !classes.iter().any(cluster::is_default_storage_class) => {
             return Err(Error::invalid_input(
                 path.to_string(),
                 "the cluster has no default storage class",
@@ -190,14 +171,10 @@ async fn build_claim(
             "give a larger --size, or leave it out",
         ));
     }
-    let mode = match new.access_mode {
-        AccessMode::ReadWriteOnce => "ReadWriteOnce",
-        AccessMode::ReadWriteMany => "ReadWriteMany",
-    };
     let claim = json!({
         "metadata": {"name": path.name, "namespace": path.namespace},
         "spec": {
-            "accessModes": [mode],
+            "accessModes": [new.access_mode.as_str()],
             "resources": {"requests": {"storage": size.to_string()}},
         },
     });
@@ -210,11 +187,6 @@ async fn build_claim(
         spec.storage_class_name.clone_from(&new.storage_class);
     }
     Ok(claim)
-}
-
-fn is_default_class(class: &StorageClass) -> bool {
-    let annotations = class.metadata.annotations.as_ref();
-    annotations.and_then(|all| all.get(DEFAULT_CLASS)).is_some_and(|value| value == "true")
 }
 
 #[cfg(test)]
@@ -253,17 +225,5 @@ mod tests {
         let pending = json!({"metadata": {}, "spec": {"volumeMode": "Filesystem"}, "status": {"phase": "Pending"}});
         assert!(check(pending).is_ok());
         assert!(check(json!({"metadata": {}})).is_ok());
-    }
-
-    #[test]
-    fn only_the_annotation_with_the_value_true_makes_a_class_the_default() {
-        let class = |annotations| {
-            let class = json!({"metadata": {"annotations": annotations}, "provisioner": "p"});
-            is_default_class(&from_value(class).unwrap())
-        };
-        assert!(class(json!({DEFAULT_CLASS: "true"})));
-        assert!(!class(json!({DEFAULT_CLASS: "false"})));
-        assert!(!class(json!({"other": "true"})));
-        assert!(!class(json!(null)));
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use cluster::objects::api::apps::v1::Deployment;
 use cluster::objects::api::core::v1::Pod;
-use cluster::{ApplyEffect, ApplyMode, Cluster, ObjectScope, Permission, explain_pod};
+use cluster::{ApplyEffect, ApplyMode, Cluster, ObjectScope, Permission, explain_pod, is_being_deleted};
 use serde_json::Value;
 
 use crate::Result;
@@ -98,7 +98,8 @@ async fn wait_for_deployment(cluster: &Cluster, namespace: &str, name: &str) -> 
         }
         let selector = format!("app.kubernetes.io/name={name}");
         let pods: Vec<Pod> = cluster.list_objects(scope, &selector).await?;
-        let reason = pods.iter().find_map(explain_pod);
+        let living = pods.iter().filter(|pod| !is_being_deleted(pod));
+        let reason = living.filter_map(explain_pod).next();
         let is_late = started.elapsed() > LONGEST;
         if is_late {
             let (why, next) = match reason {

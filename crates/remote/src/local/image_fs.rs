@@ -172,11 +172,7 @@ impl FileTree for ImageTree<'_> {
         }
         match self.files.kept_document(place) {
             Some(bytes) => Ok(Some(bytes.to_owned())),
-            None => Err(Error::TooLarge {
-                what: self.describe_path(path),
-                size: place.size,
-                most: files::MAX_KEPT,
-            }),
+            None => Err(self.files.explain_unkept(self.describe_path(path), place)),
         }
     }
 

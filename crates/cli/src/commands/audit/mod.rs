@@ -125,6 +125,16 @@ pub(crate) struct AuditArgs {
     overwrite: OverwriteArgs,
 }
 
+impl AuditArgs {
+    /// The path of `--site`, of an audit or of its restoration.
+    pub(super) fn site_mut(&mut self) -> Option<&mut PathBuf> {
+        match &mut self.part {
+            Some(AuditCommand::Restore(args)) => args.site.as_mut(),
+            _ => self.site.as_mut(),
+        }
+    }
+}
+
 #[derive(clap::Subcommand)]
 enum AuditCommand {
     /// Undo what an interrupted audit changed in the cluster.

@@ -37,7 +37,7 @@ pub(crate) struct CheckArgs {
     pub(super) releases: Vec<String>,
     /// The site file (site.yaml): its registry, storage class and model targets.
     #[arg(long, value_name = "FILE")]
-    pub(super) site: Option<PathBuf>,
+    pub(in crate::commands) site: Option<PathBuf>,
     /// Check only what a deployment needs.
     #[arg(long, conflicts_with = "after")]
     before: bool,

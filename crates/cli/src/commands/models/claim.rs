@@ -63,7 +63,7 @@ pub(crate) struct SeederArgs {
     /// The site file (site.yaml): the pod's image comes from its registry, and the models too if they
     /// were loaded there.
     #[arg(long, value_name = "FILE", help_heading = "Claim options")]
-    site: Option<PathBuf>,
+    pub(in crate::commands) site: Option<PathBuf>,
     /// Gantry's own image as nodes pull it [default: the one in the site's registry].
     #[arg(long, value_name = "REF", help_heading = "Claim options")]
     image: Option<String>,

@@ -45,7 +45,7 @@ pub(crate) struct PolicyEgressArgs {
     render: RenderArgs,
     /// The site file (site.yaml): its registry.
     #[arg(long, value_name = "FILE")]
-    site: PathBuf,
+    pub(super) site: PathBuf,
     /// Allow connections to this address: CIDR[:PORT][/udp]; may be given several times.
     #[arg(long, value_name = "CIDR[:PORT]")]
     allow: Vec<AllowedFlow>,

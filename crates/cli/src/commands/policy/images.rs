@@ -40,7 +40,7 @@ What each kind of policy admits, its limits, and how to test it: docs/reference/
 pub(crate) struct PolicyImagesArgs {
     /// The site file (site.yaml): its registry and naming.
     #[arg(long, value_name = "FILE")]
-    site: PathBuf,
+    pub(super) site: PathBuf,
     /// A lock file whose images are admitted; may be given several times [default: gantry.lock].
     #[arg(long, value_name = "FILE")]
     lock: Vec<PathBuf>,

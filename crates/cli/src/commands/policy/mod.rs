@@ -4,6 +4,8 @@
 mod egress;
 mod images;
 
+use std::path::PathBuf;
+
 pub(crate) use self::egress::EgressPolicySummary;
 pub(crate) use self::images::ImagePolicySummary;
 use crate::context::CommandContext;
@@ -14,6 +16,16 @@ use crate::error::Result;
 pub(crate) enum PolicyCommand {
     Images(images::PolicyImagesArgs),
     Egress(egress::PolicyEgressArgs),
+}
+
+impl PolicyCommand {
+    /// The path of `--site`.
+    pub(super) fn site_mut(&mut self) -> &mut PathBuf {
+        match self {
+            Self::Images(args) => &mut args.site,
+            Self::Egress(args) => &mut args.site,
+        }
+    }
 }
 
 pub(crate) fn run(context: &CommandContext, command: &PolicyCommand) -> Result<()> {

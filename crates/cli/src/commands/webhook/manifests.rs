@@ -68,6 +68,13 @@ pub(super) struct WebhookManifestsArgs {
     cluster: ClusterArgs,
 }
 
+impl WebhookManifestsArgs {
+    /// The path of `--site`.
+    pub(super) fn site_mut(&mut self) -> Option<&mut PathBuf> {
+        self.locked.site.as_mut()
+    }
+}
+
 /// The result.
 #[derive(Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -59,6 +59,16 @@ enum WebhookCommand {
     Manifests(manifests::WebhookManifestsArgs),
 }
 
+impl WebhookArgs {
+    /// The path of `--site`, of the server or of `manifests`.
+    pub(super) fn site_mut(&mut self) -> Option<&mut PathBuf> {
+        match &mut self.command {
+            Some(WebhookCommand::Manifests(args)) => args.site_mut(),
+            None => self.serve.locked.site.as_mut(),
+        }
+    }
+}
+
 /// Options of the server.
 #[derive(clap::Args)]
 struct WebhookServeArgs {

@@ -26,7 +26,7 @@ const MAX_LINKS: usize = 40;
 const MAX_NODES: usize = 4 << 20;
 /// Longest document whose content is kept when the layers are read the first time (refs of Hugging
 /// Face caches, `.gitattributes`): they decide which files are wanted in the second pass.
-pub(super) const MAX_KEPT: u64 = 16 << 10;
+const MAX_KEPT: u64 = 16 << 10;
 /// Limit for all kept documents together.
 const MAX_KEPT_TOTAL: usize = 16 << 20;
 
@@ -185,6 +185,21 @@ impl ImageFileSystem {
     /// The content of a small document that was kept.
     pub(super) fn kept_document(&self, place: FileLocation) -> Option<&[u8]> {
         self.kept.get(&(place.layer, place.member)).map(Vec::as_slice)
+    }
+
+    /// Why the content of a file that is named like a document was not kept: it is too large, or there
+    /// are so many of them.
+    pub(super) fn explain_unkept(&self, what: String, place: FileLocation) -> Error {
+        match place.size > MAX_KEPT {
+            true => Error::TooLarge { what, size: place.size, most: MAX_KEPT },
+            false => Error::Damaged {
+                what,
+                reason: format!(
+                    "the image has more than {MAX_KEPT_TOTAL} bytes of small files like it (links, refs, .gitattributes), which is not a model"
+                )
+                .into(),
+            },
+        }
     }
 
     /// Keeps the content of a file that may be a document.
