@@ -21,7 +21,7 @@ use crate::value_parsers::{HOUR, SECOND, duration_within};
 /// Options of every subcommand.
 #[derive(Args, Clone)]
 pub(crate) struct GlobalArgs {
-    /// The folder that contains gantry.yaml, gantry.lock and the file of --site.
+    /// The folder that contains gantry.yaml and gantry.lock.
     #[arg(
         short = 'C',
         long = "directory",

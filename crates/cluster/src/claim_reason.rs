@@ -83,7 +83,8 @@ fn explain_unbound(
         return NotReadyReason::temporary("it is being deleted", next);
     }
     if phase_of_claim(claim) == Some("Lost") {
-        let next = "restore the volume, or delete the claim and fill a new one with: gantry models push";
+        let next =
+            "restore the volume, or delete the claim and fill a new one with: gantry models push";
         return NotReadyReason::permanent("its volume no longer exists (phase Lost)", next);
     }
     let class = claim.spec.as_ref().and_then(|spec| spec.storage_class_name.as_deref());
@@ -116,7 +117,8 @@ fn explain_unbound(
     let warning = newest_event(events.iter().filter(|event| is_warning(event)).copied());
     if let Some(warning) = warning {
         let lower = warning.to_lowercase();
-        let next = "do what the provisioner's message names, or name another storage class or access mode";
+        let next =
+            "do what the provisioner's message names, or name another storage class or access mode";
         return match PASSING.iter().any(|word| lower.contains(word)) {
             true => NotReadyReason::temporary(warning, next),
             false => NotReadyReason::permanent(warning, next),

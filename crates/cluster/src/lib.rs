@@ -28,8 +28,8 @@ mod port_forward;
 mod settling;
 mod watch;
 
-pub use claim_reason::is_default_storage_class;
 pub use access::{Cluster, ClusterAccess};
+pub use claim_reason::is_default_storage_class;
 pub use error::{Error, Result};
 pub use exec::{ExecOutput, ExecSession};
 /// The typed objects of the Kubernetes API, from `k8s-openapi`.

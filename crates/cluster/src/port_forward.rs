@@ -169,9 +169,7 @@ impl Cluster {
         };
         let is_ready = |pod: &Pod| {
             let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-            phase == Some("Running")
-                && explain_pod(pod).is_none()
-                && !is_being_deleted(pod)
+            phase == Some("Running") && explain_pod(pod).is_none() && !is_being_deleted(pod)
         };
         let reason = pods.iter().find_map(explain_pod);
         pods.into_iter().find(is_ready).ok_or_else(|| {

@@ -146,7 +146,10 @@ mod tests {
             let credentials = Credentials::from_system();
             let error = RegistryConnection::new(&config, &registry, credentials, None);
             let error = error.err().unwrap().to_string();
-            assert!(error.contains("registry.ca of site.yaml") && error.contains("ca.pem"), "{error}");
+            assert!(
+                error.contains("registry.ca of site.yaml") && error.contains("ca.pem"),
+                "{error}"
+            );
         }
     }
 

@@ -338,7 +338,8 @@ mod tests {
 
     #[test]
     fn a_claim_of_a_model_target_is_judged_before_it_is_created() {
-        let path = || ClaimFolder { namespace: "ai".into(), name: "m".into(), folder: String::new() };
+        let path =
+            || ClaimFolder { namespace: "ai".into(), name: "m".into(), folder: String::new() };
         let judge = |mode, class| judge_claim_to_create(&path(), mode, class, &sample_classes());
         let unknown = judge(AccessMode::ReadWriteOnce, Some("fast"));
         assert_eq!(unknown.state, FindingState::Failed);

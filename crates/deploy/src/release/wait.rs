@@ -8,9 +8,7 @@ use std::time::Duration;
 use cluster::objects::api::core::v1::{PersistentVolumeClaim, Pod};
 use cluster::objects::api::storage::v1::StorageClass;
 use cluster::pod_spec::list_claims;
-use cluster::{
-    Cluster, NotReadyCause, ObjectScope, SettlingPods, explain_pod, is_being_deleted,
-};
+use cluster::{Cluster, NotReadyCause, ObjectScope, SettlingPods, explain_pod, is_being_deleted};
 use tokio::time::{Instant, sleep};
 
 use super::progress::{PendingObject, ProgressWatcher, ReleaseProgress};

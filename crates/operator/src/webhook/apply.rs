@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use cluster::objects::api::apps::v1::Deployment;
 use cluster::objects::api::core::v1::Pod;
-use cluster::{ApplyEffect, ApplyMode, Cluster, ObjectScope, Permission, explain_pod, is_being_deleted};
+use cluster::{
+    ApplyEffect, ApplyMode, Cluster, ObjectScope, Permission, explain_pod, is_being_deleted,
+};
 use serde_json::Value;
 
 use crate::Result;
