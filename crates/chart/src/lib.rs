@@ -36,6 +36,7 @@ mod texts;
 mod words;
 
 pub mod find;
+pub mod image_pins;
 pub mod inspect;
 pub mod manifest;
 pub mod mirrors;

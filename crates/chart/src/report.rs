@@ -102,6 +102,42 @@ pub struct ImageLeftover {
     pub reason: String,
 }
 
+/// What a release has that no value moves and no accepted workaround covers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OpenLeftovers {
+    /// The images that no value moves.
+    pub images: Vec<ImageLeftover>,
+    /// The registries outside that no value changes.
+    pub registries: Vec<ForeignReference>,
+    /// The image fields whose text is no image reference.
+    pub broken: Vec<find::BrokenImageField>,
+}
+
+impl OpenLeftovers {
+    /// Whether nothing is left.
+    pub fn is_empty(&self) -> bool {
+        self.images.is_empty() && self.registries.is_empty() && self.broken.is_empty()
+    }
+
+    /// Whether an image of this kind is left.
+    pub fn has_kind(&self, kind: LeftoverKind) -> bool {
+        self.images.iter().any(|leftover| leftover.kind == kind)
+    }
+
+    /// One line for each, in the order of the report.
+    pub fn lines(&self) -> Vec<String> {
+        let images = self.images.iter();
+        let images = images.map(|one| format!("{} in {}: {}", one.image, one.place, one.reason));
+        let registries = self.registries.iter().map(|one| {
+            format!("the registry {} in {} points outside, and no value changes it", one.text, one.place)
+        });
+        let broken = self.broken.iter().map(|one| {
+            format!("{:?} in {} is not an image reference: {}", one.text, one.place, one.reason)
+        });
+        images.chain(registries).chain(broken).collect()
+    }
+}
+
 /// Why an image cannot be moved by values, which decides the possible workarounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -235,6 +271,21 @@ impl RelocationReport {
             (ProofVerdict::Refuted, _) | (_, 0) => verdict.to_owned(),
             (_, 1) => format!("{verdict}, but 1 possible image was not looked at"),
             (_, count) => format!("{verdict}, but {count} possible images were not looked at"),
+        }
+    }
+
+    /// What still points outside or is no image, without the leftovers of kinds that a workaround covers.
+    /// `relocate` and `deploy` go by this alone, so that what one counts the other does too.
+    pub fn open_leftovers(&self, is_covered: impl Fn(LeftoverKind) -> bool) -> OpenLeftovers {
+        let images = self.leftovers.iter().filter(|leftover| !is_covered(leftover.kind));
+        // A registry that stands alone is in a text of a manifest, as a rendered leftover is, and only what
+        // acts on pods sees the images that a program puts behind it.
+        let is_seen = is_covered(LeftoverKind::CompiledIn);
+        let registries = self.registries.iter().filter(|_| !is_seen);
+        OpenLeftovers {
+            images: images.cloned().collect(),
+            registries: registries.cloned().collect(),
+            broken: self.broken.clone(),
         }
     }
 

@@ -69,6 +69,7 @@ impl RenderArgs {
                 .collect::<Result<_>>()?,
             include: None,
             needs: vec![],
+            pin: None,
         })
     }
 }

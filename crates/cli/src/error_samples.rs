@@ -459,11 +459,10 @@ fn errors_of_deployments_are_as_reviewed() {
     ];
     assert_reviewed("deploy", convert(errors));
 
-    use deploy::prepare::ReleaseRefusal as R;
+    use deploy::prepare::{PostRendererReach as Reach, ReleaseRefusal as R};
     let release = || text("web");
-    let leftovers = |is_for_post_renderer| R::Leftovers {
-        release: release(),
-        leftovers: vec![chart::report::ImageLeftover {
+    let images = || {
+        vec![chart::report::ImageLeftover {
             image: reference(),
             to: "registry.internal:5000/shop/web:2.1".parse().unwrap(),
             place: chart::find::ManifestLocation {
@@ -475,13 +474,28 @@ fn errors_of_deployments_are_as_reviewed() {
             },
             kind: chart::report::LeftoverKind::Rendered,
             reason: text("only the template names it"),
-        }],
-        is_for_post_renderer,
+        }]
+    };
+    let registries = vec![chart::relocate::ForeignReference {
+        place: images()[0].place.clone(),
+        text: text("quay.io/shop"),
+    }];
+    let leftovers = |post_renderer| R::Leftovers {
+        release: release(),
+        leftovers: chart::report::OpenLeftovers { images: images(), ..Default::default() },
+        post_renderer,
+    };
+    let registry = R::Leftovers {
+        release: release(),
+        leftovers: chart::report::OpenLeftovers { registries, ..Default::default() },
+        post_renderer: Reach::NotAll,
     };
     let errors = [
         R::Unproven { release: release(), report: text("Deployment web differs") },
-        leftovers(true),
-        leftovers(false),
+        leftovers(Reach::All),
+        leftovers(Reach::AllWithHelm4),
+        leftovers(Reach::NotAll),
+        registry,
         R::NotOffline {
             release: release(),
             leftover: chart::wiring::WiringLeftover {

@@ -30,6 +30,13 @@ pub(crate) struct SiteReceiptArgs {
     receipt: Vec<PathBuf>,
 }
 
+impl SiteReceiptArgs {
+    /// Whether none is given.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.receipt.is_empty()
+    }
+}
+
 /// What the site holds of one lock, with what was learnt of its registry.
 pub(crate) struct KnownSite {
     lock: Lock,
@@ -57,6 +64,20 @@ impl KnownSite {
         };
         let content = SiteContent::new(std::slice::from_ref(&lock), &receipts, &registry)?;
         Ok(Self { lock, registry, receipts, content })
+    }
+
+    /// Writes all that receipts and the registry say as receipts into a folder, for another run of Gantry that
+    /// has to know the same. There is at least one.
+    pub(crate) fn write_receipts(&self, folder: &Path) -> Result<Vec<PathBuf>> {
+        let nothing = [Receipt::new(self.registry.url.clone(), vec![], vec![])];
+        let all = if self.receipts.is_empty() { &nothing[..] } else { &self.receipts };
+        let mut files = Vec::new();
+        for (number, receipt) in all.iter().enumerate() {
+            let path = folder.join(format!("receipt-{number}.json"));
+            environment::write_file(&path, &receipt.to_json()?)?;
+            files.push(path);
+        }
+        Ok(files)
     }
 
     /// What the site holds.

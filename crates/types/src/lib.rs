@@ -20,6 +20,7 @@ mod duration;
 mod error;
 pub mod foreign_text;
 mod hub;
+mod image_pin;
 
 pub mod input;
 pub mod json;
@@ -49,6 +50,7 @@ pub use digest::{Digest, DigestAlgorithm};
 pub use duration::GoDuration;
 pub use error::{Error, Result};
 pub use hub::{CommitId, GitId, ModelId};
+pub use image_pin::ImagePin;
 pub use platform::Platform;
 pub use reference::Reference;
 pub use secret_url::{SecretUrl, redact_urls};

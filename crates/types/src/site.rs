@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::destination::ModelDestination;
 use crate::naming::{self, NamingRule, RegistryPrefix};
 use crate::node_folder::NodeFolder;
-use crate::{ByteSize, ClientCertificate, Error, Reference, Result, own_image, yaml};
+use crate::{ByteSize, ClientCertificate, Error, ImagePin, Reference, Result, own_image, yaml};
 
 /// A whole `site.yaml`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -22,6 +22,9 @@ pub struct Site {
     pub context: Option<String>,
     /// The registry that images, charts and models are pushed to.
     pub registry: RegistryTarget,
+    /// How releases are told of a tag with new content; that of gantry.yaml counts first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin: Option<ImagePin>,
     /// Where models are loaded to besides the registry.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub models: Vec<ModelTarget>,
@@ -108,6 +111,9 @@ pub struct ModelTarget {
     /// How many revisions of each model are kept in a folder or a claim; all when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep: Option<NonZeroU16>,
+    /// Whether `deploy` restarts what reads these models when they changed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub restart: bool,
 }
 
 /// How a claim is created.
@@ -255,6 +261,11 @@ impl ModelTarget {
         {
             return Err(format!(
                 "keep can only be used with a folder or a claim, and {to} is neither"
+            ));
+        }
+        if self.restart && matches!(to, ModelDestination::Folder(_)) {
+            return Err(format!(
+                "restart can only be used with a claim, a bucket or the depot, which pods read, and {to} is a folder"
             ));
         }
         let is_url = |url: &String| url.starts_with("https://") || url.starts_with("http://");

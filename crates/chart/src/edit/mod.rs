@@ -5,7 +5,9 @@
 //! - `embedded`: opens the document in a text, whatever its format, and follows paths into it.
 //! - `source`: where a scalar, list or map is written; `yaml`, `toml` and `ini` know the formats.
 //! - `rewrite`: replaces words, also inside encoded texts. `insert`: adds items, keys and scalars.
+//!   `document_edit`: the same in the text and in the parsed value, for a proof.
 
+pub(crate) mod document_edit;
 pub(crate) mod embedded;
 mod ini;
 pub(crate) mod insert;

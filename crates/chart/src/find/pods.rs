@@ -68,14 +68,19 @@ pub(crate) fn find_images_in_pod_spec(
     collector: &mut ImageCollector,
 ) {
     for (location, image) in pod_kinds::list_images(spec) {
-        let path = match location {
-            PodImageLocation::Container(at) => path.key(at.list).index(at.index).key("image"),
-            PodImageLocation::Volume(index) => {
-                let volume = path.key(pod_kinds::VOLUMES).index(index);
-                pod_kinds::VOLUME_IMAGE.iter().fold(volume, |path, key| path.key(*key))
-            }
-        };
+        let path = image_path(path, location);
         collector.add_required_image(path, image, LocationKind::Pod, sure);
+    }
+}
+
+/// The path of an image in the pod's spec at `spec`.
+pub(crate) fn image_path(spec: &DocumentPath, location: PodImageLocation) -> DocumentPath {
+    match location {
+        PodImageLocation::Container(at) => spec.key(at.list).index(at.index).key("image"),
+        PodImageLocation::Volume(index) => {
+            let volume = spec.key(pod_kinds::VOLUMES).index(index);
+            pod_kinds::VOLUME_IMAGE.iter().fold(volume, |path, key| path.key(*key))
+        }
     }
 }
 

@@ -1,11 +1,12 @@
 //! `gantry deploy`: installs the releases of gantry.yaml in the site's cluster. The crate `deploy` does
 //! the work: `prepare` moves, wires and proves each release, `release` installs it.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use chart::relocate::RelocationTarget;
+use chart::relocate::{PullPolicy, RelocationTarget};
 use clap::ValueEnum;
 use clap::builder::BoolishValueParser;
 use cluster::Cluster;
@@ -17,7 +18,7 @@ use deploy::prepare::{
 use deploy::release::{
     DeployOptions, DeployPlan, DeployedRelease, Deployer, ForeignReleases, MissingNamespace,
     OnFailure, PlannedRelease, ProgressWatcher as _, ReleaseAction, SiteObjects,
-    SupportObjectStatus,
+    SupportObjectStatus, WatchedModels,
 };
 use net::Credentials;
 use remote::helm::HelmBinary;
@@ -25,8 +26,10 @@ use remote::scratch::ScratchFolder;
 use resolve::FileComparison;
 use serde::Serialize;
 use types::input::Input;
+use types::lock::Lock;
 use types::site::{Site, site_folder};
 use types::site_content::SiteContent;
+use types::{ImagePin, Reference};
 
 use crate::clusters::{self, ClusterArgs};
 use crate::context::CommandContext;
@@ -92,6 +95,13 @@ pub(crate) struct DeployArgs {
     mirrors: Option<PathBuf>,
     #[command(flatten)]
     overwrite: OverwriteArgs,
+    /// Make the pods of a tag with new content restart: auto, digest, annotation or none [default: pin: of
+    /// gantry.yaml, that of site.yaml, else auto].
+    #[arg(long, value_name = "PIN")]
+    pin: Option<ImagePin>,
+    /// Set this pull policy for every image, where a value controls it: Always, IfNotPresent or Never.
+    #[arg(long, value_name = "POLICY")]
+    pull_policy: Option<PullPolicy>,
     /// Deploy even if some containers cannot be configured for offline use.
     #[arg(long, alias = "allow-unwired")]
     allow_online: bool,
@@ -121,6 +131,8 @@ enum WorkaroundOption {
     Mirrors,
     /// Gantry's admission webhook moves them (gantry webhook).
     Webhook,
+    /// Registries and texts that are no images stay as they are; an image outside is refused all the same.
+    Accept,
 }
 
 impl From<WorkaroundOption> for LeftoverWorkaround {
@@ -129,6 +141,7 @@ impl From<WorkaroundOption> for LeftoverWorkaround {
             WorkaroundOption::PostRender => Self::PostRender,
             WorkaroundOption::Mirrors => Self::Mirrors,
             WorkaroundOption::Webhook => Self::Webhook,
+            WorkaroundOption::Accept => Self::Accept,
         }
     }
 }
@@ -161,14 +174,18 @@ pub(crate) fn run(context: &CommandContext, args: &DeployArgs) -> Result<()> {
     // An index may be another one at the site than at its source, which the overlays have to know.
     let mut known = KnownSite::new(lock.clone(), &site.registry, Some(&args.site), &args.receipts)?;
     known.ask_registry(context, |_| true)?;
+    let facts = ScratchFolder::new("gantry-receipts-")?;
+    let receipts = known.write_receipts(facts.path())?;
     let work = DeployRun {
         context,
         args,
         target: RelocationTarget::from_registry(&site.registry)?,
         locked: known.content().clone(),
         input,
+        lock,
         site,
         objects,
+        receipts,
     };
     environment::block_on(work.run(&asked))
 }
@@ -178,10 +195,13 @@ struct DeployRun<'a> {
     context: &'a CommandContext,
     args: &'a DeployArgs,
     input: Input,
+    lock: Lock,
     site: Site,
     target: RelocationTarget,
     locked: SiteContent,
     objects: SiteObjects,
+    /// What is known of the digests at the site, for the post-renderer.
+    receipts: Vec<PathBuf>,
 }
 
 impl DeployRun<'_> {
@@ -210,6 +230,8 @@ impl DeployRun<'_> {
                 true => UnwiredPolicy::Deploy,
                 false => UnwiredPolicy::Refuse,
             },
+            pin: self.args.pin,
+            pull_policy: self.args.pull_policy,
         };
         // All releases are prepared and proven before the first one is installed, so that a refusal
         // leaves the cluster unchanged.
@@ -223,6 +245,7 @@ impl DeployRun<'_> {
             rules: rules.rules(),
             locked: &self.locked,
             site: &self.objects,
+            models: &WatchedModels::list_of_site(&self.site, &self.lock),
             options: self.options(),
         };
         let planned: Vec<PlannedRelease> = prepared.iter().map(|one| one.planned.clone()).collect();
@@ -284,14 +307,14 @@ impl DeployRun<'_> {
 
     fn build_post_render_command(&self) -> Result<PostRenderCommand> {
         let directory = environment::make_absolute(&self.context.directory)?;
-        Ok(PostRenderCommand {
-            program: environment::find_own_binary()?,
-            arguments: vec![
-                format!("--site={}", environment::make_absolute(&self.args.site)?.display()),
-                format!("--directory={}", directory.display()),
-                format!("--lock={}", directory.join(environment::LOCK).display()),
-            ],
-        })
+        let mut arguments = vec![
+            format!("--site={}", environment::make_absolute(&self.args.site)?.display()),
+            format!("--directory={}", directory.display()),
+            format!("--lock={}", directory.join(environment::LOCK).display()),
+        ];
+        let receipts = self.receipts.iter();
+        arguments.extend(receipts.map(|file| format!("--receipt={}", file.display())));
+        Ok(PostRenderCommand { program: environment::find_own_binary()?, arguments })
     }
 
     /// Prepares all releases, and sorts them in the order of installation.
@@ -315,11 +338,14 @@ impl DeployRun<'_> {
     /// Prints warnings about leftovers of a release, and writes the files for the nodes.
     fn report_leftovers(&self, name: &str, prepared: &PreparedRelease) -> Result<()> {
         let ui = &self.context.ui;
-        for leftover in &prepared.report.leftovers {
-            ui.print_warning(&format!(
-                "{name}: {} in {}: {}",
-                leftover.image, leftover.place, leftover.reason
-            ));
+        for line in prepared.report.open_leftovers(|_| false).lines() {
+            ui.print_warning(&format!("{name}: {line}"));
+        }
+        for note in &prepared.report.notes {
+            ui.print_warning(&format!("{name}: not changed: {note}"));
+        }
+        if let Some(hint) = describe_unpinned(&prepared.unpinned) {
+            ui.print_warning(&format!("{name}: {hint}"));
         }
         for left in &prepared.wiring.leftovers {
             ui.print_warning(&format!(
@@ -417,6 +443,20 @@ impl DeployRun<'_> {
     }
 }
 
+/// What is not sure of images that the pods name by their tag alone, and what helps; `None` if there are none.
+fn describe_unpinned(images: &BTreeSet<Reference>) -> Option<String> {
+    let first = images.first()?;
+    let more = match images.len() - 1 {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Some(format!(
+        "the pods of {first}{more} restart when the tag has new content, and nodes that have the tag pull it again only \
+         with --pull-policy Always: the site's registry keeps another digest than the source, or was not asked. \
+         --pin digest names that digest instead (policies and the webhook then need the receipt of the load)"
+    ))
+}
+
 /// Reads what the namespaces need: pull secret and CA of the site, and what the arguments say.
 fn read_site_objects(args: &DeployArgs, site: &Site) -> Result<SiteObjects> {
     let folder = site_folder(&args.site);
@@ -441,6 +481,15 @@ fn describe_deployment(done: &DeployedRelease) -> String {
     format!("{} is ready in {}: revision {} ({what})", done.release, done.namespace, done.revision)
 }
 
+/// What was done to a release, in the table.
+fn describe_action(done: &DeployedRelease) -> String {
+    let action = label_action(done.action);
+    match done.restarted.len() {
+        0 => action.to_owned(),
+        restarted => format!("{action}, {restarted} restarted"),
+    }
+}
+
 fn label_action(action: ReleaseAction) -> &'static str {
     match action {
         ReleaseAction::Install => "install",
@@ -456,7 +505,7 @@ pub(super) fn format_summary(summary: &DeploySummary) -> String {
             one.release.clone(),
             one.namespace.clone(),
             one.chart.clone(),
-            label_action(one.action).to_owned(),
+            describe_action(one),
             one.revision.to_string(),
         ]
     });

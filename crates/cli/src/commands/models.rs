@@ -296,6 +296,7 @@ fn build_model_target(args: &ModelsPushArgs, to: ModelDestination) -> ModelTarge
         plain_http: args.server.plain_http,
         create: args.claim.new_claim(),
         keep: args.keep,
+        restart: false,
     }
 }
 

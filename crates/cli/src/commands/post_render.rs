@@ -7,10 +7,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use chart::OperatorRules;
+use chart::image_pins;
 use chart::post_render::{self, PostRenderedStream};
 use chart::relocate::{ProofVerdict, RelocationProof, RelocationTarget};
 use chart::wiring::PatchFile;
 use deploy::prepare::write_plugin_files;
+use types::ImagePin;
 use types::naming::{NamingRule, RegistryPrefix};
 use types::site::RegistryTarget;
 use types::site_content::{SiteContent, SiteRoot};
@@ -30,7 +32,7 @@ use crate::site_digests::{CONFIRM_HINT, KEEP_HINT, KnownSite, SiteReceiptArgs};
 /// byte for byte. Gantry checks the result before writing it: if an image still points outside, nothing
 /// is written and the exit code is 3. Images that are at the site's registry already stay as they are.
 /// If there is a gantry.lock, every image must be in it. With --patches, patches that configure the
-/// objects for offline use are applied first.
+/// objects for offline use are applied first. With --pin, pods name the digests that the site has.
 ///
 /// Helm 3 runs this command directly, but does not pass hooks and the crds/ folder to it. Helm 4 needs
 /// a plugin, which --write-plugin writes, and passes hooks too.
@@ -67,11 +69,18 @@ pub(crate) struct PostRenderArgs {
     /// Apply these patches first, as written by gantry relocate --offline --patches for this chart.
     #[arg(long, value_name = "FILE")]
     patches: Option<PathBuf>,
+    /// Make the pods of a tag with new content restart: auto, digest, annotation or none [default: pin: of
+    /// site.yaml, else none]. It needs a lock.
+    #[arg(long, value_name = "PIN")]
+    pin: Option<ImagePin>,
+    /// Pin only, and move nothing: for manifests whose images are moved by values already.
+    #[arg(long, requires = "pin")]
+    pin_only: bool,
     /// Write an error to this file too, since helm 4 does not show what a plugin prints.
     #[arg(long, value_name = "FILE")]
     error_file: Option<PathBuf>,
     /// Write the plugin for helm 4 into this folder, and do nothing else.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["site", "to", "naming", "lock", "receipt", "patches", "error_file"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["site", "to", "naming", "lock", "receipt", "patches", "pin", "pin_only", "error_file"])]
     write_plugin: Option<PathBuf>,
 }
 
@@ -95,7 +104,7 @@ pub(crate) fn run(context: &CommandContext, args: &PostRenderArgs) -> Result<()>
 }
 
 fn move_images(context: &CommandContext, args: &PostRenderArgs) -> Result<String> {
-    let registry = read_registry(args)?;
+    let (registry, pin) = read_registry(args)?;
     let target = RelocationTarget::from_registry(&registry)?;
     let lock = match &args.lock {
         Some(path) => Some(environment::read_lock_at(path)?),
@@ -117,6 +126,9 @@ fn move_images(context: &CommandContext, args: &PostRenderArgs) -> Result<String
         Some(path) => apply_patches(path, &stream)?,
         None => stream,
     };
+    if args.pin_only {
+        return pin_images(context, args, &stream, known.as_mut(), pin);
+    }
     let post_render = |locked: Option<&SiteContent>| {
         post_render::post_render_with_rules(&stream, &target, &rules, locked)
     };
@@ -147,7 +159,33 @@ fn move_images(context: &CommandContext, args: &PostRenderArgs) -> Result<String
             registry.text, registry.place
         ));
     }
-    Ok(post.stream)
+    pin_images(context, args, &post.stream, known.as_mut(), pin)
+}
+
+/// Pins the images of the pods in a stream. The registry is asked for digests that no receipt tells.
+fn pin_images(
+    context: &CommandContext,
+    args: &PostRenderArgs,
+    stream: &str,
+    known: Option<&mut KnownSite>,
+    pin: ImagePin,
+) -> Result<String> {
+    if pin == ImagePin::None {
+        return Ok(stream.to_owned());
+    }
+    let Some(known) = known else {
+        return Err(CommandError::usage_error("digests are pinned by a lock, and there is none")
+            .with_hint("name it: --lock gantry.lock, or write --pin none"));
+    };
+    let pinned = image_pins::pin_images(stream, known.content(), pin)?;
+    let is_listed = |root: &SiteRoot| {
+        pinned.annotated.iter().any(|image| root.target().name() == image.name())
+    };
+    let is_asked = pin != ImagePin::Annotation && args.receipts.is_empty();
+    if is_asked && !pinned.annotated.is_empty() && known.ask_registry(context, is_listed)? {
+        return Ok(image_pins::pin_images(stream, known.content(), pin)?.stream);
+    }
+    Ok(pinned.stream)
 }
 
 /// Applies the patches of a file to the stream. A patch that does not fit is an error, so that helm does
@@ -165,12 +203,16 @@ fn apply_patches(path: &Path, stream: &str) -> Result<String> {
         .map_err(|error| CommandError::new(ErrorKind::Integrity, error.to_string()))
 }
 
-/// The site's registry, from the site file or the command line.
-fn read_registry(args: &PostRenderArgs) -> Result<RegistryTarget> {
+/// The site's registry and how images are pinned, from the site file or the command line.
+fn read_registry(args: &PostRenderArgs) -> Result<(RegistryTarget, ImagePin)> {
     match (&args.site, &args.to) {
-        (Some(path), _) => Ok(environment::read_site(path)?.registry),
+        (Some(path), _) => {
+            let site = environment::read_site(path)?;
+            Ok((site.registry, args.pin.or(site.pin).unwrap_or(ImagePin::None)))
+        }
         (None, Some(prefix)) => {
-            Ok(RegistryTarget::from_prefix(prefix, args.naming.unwrap_or_default()))
+            let registry = RegistryTarget::from_prefix(prefix, args.naming.unwrap_or_default());
+            Ok((registry, args.pin.unwrap_or(ImagePin::None)))
         }
         (None, None) => {
             Err(CommandError::usage_error("name the site: --site FILE or --to REGISTRY"))

@@ -424,7 +424,9 @@ fn require_proven(args: &RelocateArgs, outcome: &RelocateSummary) -> Result<()> 
                 .with_hint("or accept this with --allow-leftovers"))
         }
         ProofVerdict::Leftovers => {
-            let mut message = match report.leftovers.len() {
+            // The same as in `gantry deploy`.
+            let open = report.open_leftovers(|_| false);
+            let mut message = match open.images.len() {
                 0 => String::new(),
                 1 => "1 image reference still points outside, and no chart value can change it"
                     .into(),
@@ -432,7 +434,7 @@ fn require_proven(args: &RelocateArgs, outcome: &RelocateSummary) -> Result<()> 
                     "{number} image references still point outside, and no chart value can change them"
                 ),
             };
-            for registry in &report.registries {
+            for registry in &open.registries {
                 let separator = if message.is_empty() { "" } else { "; " };
                 let _ = write!(
                     message,
@@ -440,7 +442,7 @@ fn require_proven(args: &RelocateArgs, outcome: &RelocateSummary) -> Result<()> 
                     registry.text, registry.place
                 );
             }
-            for field in &report.broken {
+            for field in &open.broken {
                 let separator = if message.is_empty() { "" } else { "; " };
                 let _ = write!(
                     message,
@@ -449,13 +451,12 @@ fn require_proven(args: &RelocateArgs, outcome: &RelocateSummary) -> Result<()> 
                 );
             }
             let error = CommandError::new(ErrorKind::Integrity, message);
-            if report.leftovers.is_empty() {
+            if open.images.is_empty() {
                 let hint = "correct the value or the template, or accept it with --allow-leftovers";
                 return Err(error.with_hint(hint));
             }
-            let has = |kind| report.leftovers.iter().any(|leftover| leftover.kind == kind);
             let post_render = "install with helm's post-renderer: gantry post-render --help";
-            let error = match (has(LeftoverKind::Rendered), has(LeftoverKind::Hook)) {
+            let error = match (open.has_kind(LeftoverKind::Rendered), open.has_kind(LeftoverKind::Hook)) {
                 (true, false) => error.with_hint(post_render),
                 (_, true) => error.with_hint(format!("{post_render} (hooks: with helm 4 only)")),
                 (false, false) => error,

@@ -1,7 +1,7 @@
 //! What each library's error is for a user: its kind, which decides the exit code, and the hints for
 //! the next step.
 
-use deploy::prepare::{ChartOrigin, ReleaseRefusal};
+use deploy::prepare::{ChartOrigin, PostRendererReach, ReleaseRefusal};
 
 use super::{CommandError, ErrorKind};
 
@@ -355,15 +355,27 @@ impl From<ReleaseRefusal> for CommandError {
             R::Unproven { .. } => {
                 unproven.with_hint("read the report: gantry relocate … --report review.md")
             }
-            R::Leftovers { is_for_post_renderer, .. } => {
-                let error = match is_for_post_renderer {
-                    true => unproven
+            R::Leftovers { leftovers, post_renderer, .. } => {
+                let error = match post_renderer {
+                    PostRendererReach::All => unproven
                         .with_hint("let helm's post-renderer move them: --leftovers post-render"),
-                    false => unproven,
+                    PostRendererReach::AllWithHelm4 => unproven.with_hint(
+                        "helm 3 does not pass hooks to a post-renderer, helm 4 does: install it, name it with GANTRY_HELM, and use --leftovers post-render",
+                    ),
+                    PostRendererReach::NotAll => unproven,
                 };
-                error.with_hint(
-                    "or use --leftovers mirrors (--mirrors DIR writes the configuration for the nodes), or --leftovers webhook",
-                )
+                let error = match leftovers.images.is_empty() && leftovers.registries.is_empty() {
+                    true => error,
+                    false => error.with_hint(
+                        "or use --leftovers mirrors (--mirrors DIR writes the configuration for the nodes), or --leftovers webhook",
+                    ),
+                };
+                match leftovers.registries.is_empty() && leftovers.broken.is_empty() {
+                    true => error,
+                    false => error.with_hint(
+                        "registries and texts that are no images: correct the values, or accept them as they are: --leftovers accept",
+                    ),
+                }
             }
             R::NotOffline { leftover, .. } => unproven
                 .with_hint(leftover.next)

@@ -9,4 +9,5 @@ mod policy;
 #[path = "../story/mod.rs"]
 mod story;
 mod support;
+mod updates;
 mod webhook;

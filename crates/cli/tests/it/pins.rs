@@ -116,3 +116,57 @@ fn the_post_renderer_writes_the_digest_that_the_site_holds() {
     assert!(moved.status.success(), "{}", String::from_utf8_lossy(&moved.stderr));
     assert_pulled(&String::from_utf8(moved.stdout).unwrap());
 }
+
+/// A Deployment that names an image of the site by its tag, and what the post-renderer makes of it.
+fn pin(gantry: &Gantry, host: &str, arguments: &[&str]) -> (Option<i32>, String) {
+    let manifest = format!(
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: web}}\nspec:\n  template:\n    spec:\n      \
+         containers:\n      - name: web # here\n        image: {host}/ai/library/nginx:1.22\n"
+    );
+    let mut command = gantry.command(["post-render", "--site", "site.yaml"]);
+    let command = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(manifest.as_bytes()).unwrap();
+    let done = child.wait_with_output().unwrap();
+    let text = [done.stdout, done.stderr].concat();
+    (done.status.code(), String::from_utf8(text).unwrap())
+}
+
+#[test]
+fn a_tag_gets_the_digest_that_every_registry_keeps() {
+    let world = TestEnvironment::fast();
+    let both = "version: 1\nname: both\nplatforms: [linux/amd64, linux/arm64]\nimages: [docker.io/library/nginx:1.22]\n";
+    let gantry = fetched(&world, INPUT);
+    let host = world.site().host();
+    gantry.write_file("site.yaml", &format!("version: 1\nregistry: {{url: '{host}/ai'}}\n"));
+    let store = text(gantry.store());
+    gantry.run(["load", &store, "--site", "site.yaml"]).assert_success();
+
+    // One platform of an index, which docker-registry takes only when it is rewritten.
+    let (code, pinned) = pin(&gantry, host, &["--pin", "auto", "--pin-only"]);
+    assert_eq!(code, Some(0), "{pinned}");
+    assert!(pinned.contains("name: web # here"), "{pinned}");
+    assert!(pinned.contains("nginx:1.22@sha256:"), "{pinned}");
+    assert_pulled(&pinned);
+    let (_, plain) = pin(&gantry, host, &[]);
+    assert!(!plain.contains('@'), "{plain}");
+    let (_, noted) = pin(&gantry, host, &["--pin", "annotation"]);
+    assert!(noted.contains("gantry.dev/locked-images") && !noted.contains("nginx:1.22@\n"), "{noted}");
+
+    // The site says so for everything that renders for it; both platforms are the whole index here.
+    gantry.write_file("gantry.yaml", both);
+    gantry.run(["lock"]).assert_success();
+    gantry.run(["fetch"]).assert_success();
+    gantry.run(["load", &store, "--site", "site.yaml"]).assert_success();
+    gantry.write_file(
+        "site.yaml",
+        &format!("version: 1\npin: digest\nregistry: {{url: '{host}/ai'}}\n"),
+    );
+    let (code, pinned) = pin(&gantry, host, &[]);
+    assert_eq!(code, Some(0), "{pinned}");
+    assert_pulled(&pinned);
+    std::fs::remove_file(gantry.folder().join("gantry.lock")).unwrap();
+    let (code, refused) = pin(&gantry, host, &[]);
+    assert_eq!(code, Some(2), "{refused}");
+    assert!(refused.contains("--lock gantry.lock"), "{refused}");
+}

@@ -182,7 +182,7 @@ impl RunningImageJudge<'_> {
                 "it runs {wanted} with the digest {digest}, but the locked digest is {}",
                 locked.join(" or ")
             );
-            let next = "somebody pushed the tag again, or the node has an older image: load the bundle and deploy again";
+            let next = "somebody pushed the tag again, or the node has an older image: load the bundle and deploy again, which names the locked digest unless pin: says otherwise (site.yaml, gantry.yaml)";
             return Some(failed().with_reason(why, next).with_wrong_digest());
         }
         (!is_at_site).then(|| {

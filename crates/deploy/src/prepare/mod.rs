@@ -42,5 +42,5 @@ pub use offline::{OfflineChanges, OfflineRules};
 pub use post_renderer::{PostRenderCommand, write_plugin_files};
 pub use prepared::{PreparedRelease, sort_by_install_order};
 pub use preparer::{LeftoverWorkaround, ReleasePreparer, UnwiredPolicy};
-pub use refusal::ReleaseRefusal;
+pub use refusal::{PostRendererReach, ReleaseRefusal};
 pub use selection::{SelectedRelease, choose_namespace, list_release_namespaces, select_releases};

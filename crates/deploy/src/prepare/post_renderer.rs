@@ -38,18 +38,14 @@ pub struct PostRenderCommand {
 }
 
 impl PostRenderCommand {
-    /// The post-renderer of one release, with its `patches`. The plugin for helm 4 is written below
+    /// The post-renderer of one release, with further arguments. The plugin for helm 4 is written below
     /// `plugins` when that is given.
-    pub(super) fn build(
-        &self,
-        patches: Option<&Path>,
-        plugins: Option<&Path>,
-    ) -> Result<PostRenderer> {
+    pub(super) fn build(&self, more: Vec<String>, plugins: Option<&Path>) -> Result<PostRenderer> {
         if let Some(folder) = plugins {
             write_plugin_files(&folder.join(NAME), &self.program)?;
         }
         let mut arguments = self.arguments.clone();
-        arguments.extend(patches.map(|file| format!("--patches={}", file.display())));
+        arguments.extend(more);
         Ok(PostRenderer {
             program: self.program.clone(),
             verb: vec!["post-render".to_owned()],

@@ -1,9 +1,12 @@
 //! A release that was moved, wired and proven, and the order in which such releases are installed.
 
+use std::collections::BTreeSet;
+
 use chart::report::RelocationReport;
 use chart::wiring::OfflineWiring;
 use remote::scratch::ScratchFolder;
 use resolve::OpenedChart;
+use types::Reference;
 use types::input::Input;
 
 use crate::release::PlannedRelease;
@@ -17,6 +20,9 @@ pub struct PreparedRelease {
     pub report: RelocationReport,
     /// How its runtimes were configured for offline use.
     pub wiring: OfflineWiring,
+    /// The images of the site that its pods name by tag alone, although digests were to be named: an
+    /// annotation lists their locked digests.
+    pub unpinned: BTreeSet<Reference>,
     /// Whether the chart contains CustomResourceDefinitions that other charts may need.
     pub brings_kinds: bool,
     /// Its index in gantry.yaml.

@@ -3,16 +3,18 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use chart::image_pins;
 use chart::manifest::Manifests;
 use chart::mirrors::RegistryScheme;
-use chart::relocate::{self, ProofVerdict, RelocationTarget};
-use chart::report::{LeftoverKind, RelocationReport};
+use chart::relocate::{self, ProofVerdict, PullPolicy, RelocationTarget};
+use chart::report::{LeftoverKind, OpenLeftovers, RelocationReport};
 use chart::wiring;
 use remote::helm::{HelmBinary, PostRenderer, ReleaseInstall};
 use remote::scratch::ScratchFolder;
 use resolve::OpenedChart;
+use types::ImagePin;
 use types::site::Site;
 use types::site_content::SiteContent;
 
@@ -21,7 +23,7 @@ use super::cluster_facts::ClusterFacts;
 use super::offline::{OfflineChanges, OfflineRules};
 use super::post_renderer::PostRenderCommand;
 use super::prepared::PreparedRelease;
-use super::refusal::ReleaseRefusal;
+use super::refusal::{PostRendererReach, ReleaseRefusal};
 use super::selection::SelectedRelease;
 use crate::release::{PlannedRelease, release_labels};
 use crate::{Error, Result};
@@ -35,6 +37,8 @@ pub enum LeftoverWorkaround {
     Mirrors,
     /// Gantry's admission webhook moves them.
     Webhook,
+    /// Registries that stand alone and texts that are no images stay as they are; images do not.
+    Accept,
 }
 
 /// What happens to a release with containers that cannot be configured for offline use.
@@ -70,6 +74,19 @@ pub struct ReleasePreparer<'a> {
     pub workarounds: &'a [LeftoverWorkaround],
     /// What happens to releases that cannot be configured for offline use.
     pub unwired: UnwiredPolicy,
+    /// How releases are told of a tag with new content, before what gantry.yaml and the site say.
+    pub pin: Option<ImagePin>,
+    /// The pull policy that every image gets where a value controls it; the charts' own when absent.
+    pub pull_policy: Option<PullPolicy>,
+}
+
+/// What a release needs of helm's post-renderer.
+struct PostRenderNeed {
+    /// How its pods name images.
+    pin: ImagePin,
+    /// Whether it is only for the pins: every image is moved by values already, or left to the nodes or the
+    /// webhook.
+    is_pin_only: bool,
 }
 
 impl ReleasePreparer<'_> {
@@ -109,7 +126,7 @@ impl ReleasePreparer<'_> {
             rules: self.rules.rules(),
             locked: Some(self.locked),
             settings: &settings,
-            ..relocate::RelocationOptions::default()
+            pull_policy: self.pull_policy,
         };
         let render = |overlay: Option<&str>| release.render_variant(overlay);
         let moved =
@@ -132,7 +149,15 @@ impl ReleasePreparer<'_> {
         })?;
         let brings_kinds = has_custom_kinds(&rendered);
         let files = ScratchFolder::new("gantry-deploy-")?;
-        let install = self.build_install(&release, &moved.overlay, &offline, &files)?;
+        let pin = self.pin.or(selected.chart.pin).or(self.site.pin).unwrap_or_default();
+        let pinned = image_pins::pin_images(&rendered, self.locked, pin)?;
+        let is_moving = self.needs_post_renderer(&offline);
+        let need = (is_moving || !pinned.is_empty())
+            .then_some(PostRenderNeed { pin, is_pin_only: !is_moving });
+        let install = self.build_install(&release, &moved.overlay, &offline, need, &files)?;
+        let mut unpinned = pinned.annotated;
+        // What mirrors or the webhook move has its name at the source, which no digest is written behind.
+        unpinned.retain(|image| pin != ImagePin::Annotation && self.locked.is_site_name(image));
         let is_elsewhere = self.is_moved_elsewhere();
         let elsewhere = report.leftovers.iter().filter(|_| is_elsewhere);
         let planned = PlannedRelease {
@@ -146,6 +171,7 @@ impl ReleasePreparer<'_> {
             planned,
             report,
             wiring: offline.wiring,
+            unpinned,
             brings_kinds,
             number: selected.number,
             _files: (release, files),
@@ -159,36 +185,38 @@ impl ReleasePreparer<'_> {
         release: &OpenedChart,
         overlay: &str,
         offline: &OfflineChanges,
+        need: Option<PostRenderNeed>,
         files: &ScratchFolder,
     ) -> Result<ReleaseInstall> {
         let mut given = release.helm_release().clone();
         let file = files.path().join("overlay.yaml");
         write_file(&file, overlay)?;
         given.values.push(file);
-        let post_renderer = match self.needs_post_renderer(offline) {
-            true => Some(self.build_post_renderer(offline, files)?),
-            false => None,
-        };
+        let post_renderer =
+            need.map(|need| self.build_post_renderer(offline, &need, files)).transpose()?;
         Ok(ReleaseInstall { release: given, post_renderer, labels: release_labels() })
     }
 
     fn build_post_renderer(
         &self,
         offline: &OfflineChanges,
+        need: &PostRenderNeed,
         files: &ScratchFolder,
     ) -> Result<PostRenderer> {
-        let patches: Option<PathBuf> = match offline.wiring.patches.is_empty() {
-            true => None,
-            false => {
-                let file = files.path().join("patches.yaml");
-                write_file(&file, &offline.wiring.patches().write()?)?;
-                Some(file)
-            }
-        };
+        let mut arguments = vec![format!("--pin={}", need.pin)];
+        if need.is_pin_only {
+            arguments.push("--pin-only".to_owned());
+        }
+        if !offline.wiring.patches.is_empty() {
+            let file = files.path().join("patches.yaml");
+            write_file(&file, &offline.wiring.patches().write()?)?;
+            arguments.push(format!("--patches={}", file.display()));
+        }
         let plugins = self.has_plugins.then(|| files.path().join("plugins"));
-        self.post_render.build(patches.as_deref(), plugins.as_deref())
+        self.post_render.build(arguments, plugins.as_deref())
     }
 
+    /// Whether a post-renderer has to move or patch something.
     fn needs_post_renderer(&self, offline: &OfflineChanges) -> bool {
         self.workarounds.contains(&LeftoverWorkaround::PostRender)
             || !offline.wiring.patches.is_empty()
@@ -221,17 +249,36 @@ impl ReleasePreparer<'_> {
             LeftoverKind::Rendered | LeftoverKind::Hook => is_post && self.is_post_rendered(kind),
             LeftoverKind::Crds | LeftoverKind::CompiledIn => false,
         };
-        let open = report.leftovers.iter().filter(|one| !is_covered(one.kind));
-        let leftovers: Vec<_> = open.cloned().collect();
+        let mut leftovers = report.open_leftovers(is_covered);
+        if self.workarounds.contains(&LeftoverWorkaround::Accept) {
+            leftovers.registries.clear();
+            leftovers.broken.clear();
+        }
         if !leftovers.is_empty() {
-            let is_for_post_renderer = leftovers.iter().all(|one| self.is_post_rendered(one.kind));
-            return Err(ReleaseRefusal::Leftovers { release, leftovers, is_for_post_renderer });
+            let post_renderer = self.reach_of_post_renderer(&leftovers);
+            return Err(ReleaseRefusal::Leftovers { release, leftovers, post_renderer });
         }
         match offline.wiring.leftovers.first() {
             Some(left) if self.unwired == UnwiredPolicy::Refuse => {
                 Err(ReleaseRefusal::NotOffline { release, leftover: left.clone() })
             }
             _ => Ok(()),
+        }
+    }
+
+    /// What of these the post-renderer would move.
+    fn reach_of_post_renderer(&self, leftovers: &OpenLeftovers) -> PostRendererReach {
+        let is_in_manifests =
+            |kind: LeftoverKind| matches!(kind, LeftoverKind::Rendered | LeftoverKind::Hook);
+        let is_all = leftovers.registries.is_empty()
+            && leftovers.broken.is_empty()
+            && leftovers.images.iter().all(|one| is_in_manifests(one.kind));
+        match is_all {
+            false => PostRendererReach::NotAll,
+            true if leftovers.images.iter().all(|one| self.is_post_rendered(one.kind)) => {
+                PostRendererReach::All
+            }
+            true => PostRendererReach::AllWithHelm4,
         }
     }
 

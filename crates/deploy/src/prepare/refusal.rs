@@ -1,8 +1,19 @@
 //! Why a release is not deployed although everything about it could be read: a proof failed, or
 //! something is left that the user has to decide.
 
-use chart::report::ImageLeftover;
+use chart::report::OpenLeftovers;
 use chart::wiring::WiringLeftover;
+
+/// What of the leftovers of a release helm's post-renderer would move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PostRendererReach {
+    /// All of them.
+    All,
+    /// All of them with helm 4: helm 3 does not pass hooks to it.
+    AllWithHelm4,
+    /// Not all.
+    NotAll,
+}
 
 /// Why a release is refused. It is refused again until its values, the lock or the site change.
 #[derive(Debug, thiserror::Error)]
@@ -16,14 +27,14 @@ pub enum ReleaseRefusal {
         report: String,
     },
     /// No chart value moves some images, and no accepted workaround does.
-    #[error("release {release}: no chart value moves these images to the site:\n{}", format_leftovers(.leftovers))]
+    #[error("release {release}: no chart value moves these to the site, and nothing was installed:\n{}", format_list(&.leftovers.lines()))]
     Leftovers {
         /// The release.
         release: String,
-        /// The images.
-        leftovers: Vec<ImageLeftover>,
-        /// Whether helm's post-renderer would move all of them.
-        is_for_post_renderer: bool,
+        /// What is left.
+        leftovers: OpenLeftovers,
+        /// What helm's post-renderer would move of them.
+        post_renderer: PostRendererReach,
     },
     /// A container cannot be configured for offline use.
     #[error("release {release} is not fully configured for offline use: {}: {}", .leftover.place, .leftover.what)]
@@ -61,11 +72,6 @@ pub enum ReleaseRefusal {
         /// What helm says.
         cause: String,
     },
-}
-
-fn format_leftovers(leftovers: &[ImageLeftover]) -> String {
-    let line = |one: &ImageLeftover| format!("- {} in {}: {}", one.image, one.place, one.reason);
-    leftovers.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn format_list(all: &[String]) -> String {

@@ -9,6 +9,7 @@ use cluster::{Cluster, DiscoveredKinds};
 use remote::helm::HelmClient;
 use types::site_content::SiteContent;
 
+use super::model_readers::WatchedModels;
 use super::namespace::SiteObjects;
 
 /// What happens to a release that failed.
@@ -56,6 +57,8 @@ pub struct Deployer<'a> {
     pub locked: &'a SiteContent,
     /// What each namespace gets: pull secret, CA certificate, labels.
     pub site: &'a SiteObjects,
+    /// The models whose readers are restarted when they changed.
+    pub models: &'a [WatchedModels],
     /// The settings.
     pub options: DeployOptions,
 }

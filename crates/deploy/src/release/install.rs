@@ -30,6 +30,9 @@ pub struct DeployedRelease {
     pub mended: Option<ReleaseRepair>,
     /// The number of helm's revision that runs now.
     pub revision: u32,
+    /// The workloads that were restarted since models that they read changed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub restarted: Vec<String>,
     /// How many objects of the chart changed.
     #[serde(rename = "changedCount")]
     pub changed: usize,
@@ -68,8 +71,9 @@ impl Deployer<'_> {
         let before = state.deployed_revision().map_or(0, |revision| revision.number);
         let outcome = self.install_and_wait(planned, &coming, before, watch).await;
         let failed = match outcome {
-            Ok(revision) => {
+            Ok((revision, restarted)) => {
                 return Ok(DeployedRelease {
+                    restarted,
                     release: name.to_owned(),
                     namespace: namespace.to_owned(),
                     chart: format!("{} {}", planned.chart, planned.version),
@@ -103,16 +107,17 @@ impl Deployer<'_> {
             .await
     }
 
-    /// Installs the new revision if anything changes, and waits until it is ready. Returns the
-    /// number of the revision that runs then.
+    /// Installs the new revision if anything changes, waits until it is ready, and restarts what reads
+    /// models that changed. Returns the number of the revision that runs then, and what was restarted.
     async fn install_and_wait(
         &self,
         planned: &PlannedRelease,
         coming: &UpcomingChange,
         before: u32,
         watch: &dyn ProgressWatcher,
-    ) -> Result<u32> {
+    ) -> Result<(u32, Vec<String>)> {
         let (name, namespace) = (planned.name(), planned.namespace());
+        let earlier = self.list_earlier_pods(planned).await?;
         let timeout = self.options.timeout;
         let mut revision = before;
         if coming.action != ReleaseAction::None {
@@ -131,7 +136,8 @@ impl Deployer<'_> {
         }
         let workloads = self.list_workloads(namespace, name).await?;
         wait::wait_until_ready(self.cluster, &workloads, (name, namespace), timeout, watch).await?;
-        Ok(revision)
+        let restarted = self.restart_model_readers(planned, &workloads, &earlier, watch).await?;
+        Ok((revision, restarted))
     }
 
     /// Lists the objects of the newest revision that have to become ready; its hooks are done by

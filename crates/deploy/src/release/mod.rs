@@ -16,6 +16,7 @@ mod diff;
 mod helm;
 mod install;
 mod labels;
+mod model_readers;
 mod namespace;
 mod objects;
 mod plan;
@@ -33,6 +34,7 @@ pub use compare::{ObjectChange, ObjectDifference};
 pub use deployer::{DeployOptions, Deployer, ForeignReleases, OnFailure};
 pub use install::DeployedRelease;
 pub use labels::{CA, release_labels};
+pub use model_readers::WatchedModels;
 pub use namespace::{
     MissingNamespace, PullSecret, SiteObjects, SupportObject, SupportObjectStatus,
     prepare_namespaces,

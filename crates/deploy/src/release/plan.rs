@@ -11,6 +11,7 @@ use super::change::{ReleaseAction, UpcomingChange};
 use super::namespace::{self, SupportObject, SupportObjectStatus};
 use super::objects::{self, RenderedObject};
 use super::records::ReleaseHistory;
+use super::workloads::AwaitedObjects;
 use super::{
     Deployer, ForeignReleases, ObjectDifference, PlannedRelease, ProgressWatcher, accounts,
     compare, definitions, helm, prove,
@@ -96,6 +97,10 @@ impl Deployer<'_> {
             ));
         }
         self.dry_run_objects(planned, &coming, is_new, &mut notes).await?;
+        if !is_new {
+            let workloads = AwaitedObjects::from_objects(&coming.objects);
+            notes.extend(self.describe_restarts(&workloads).await?);
+        }
         // Only reported here; `deploy` edits the accounts after the namespace has been prepared.
         if let Some(pull) = &self.site.pull_secret {
             let registry = self.target.prefix.registry();

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::{SetExpressions, checks, rules, wiring};
-use crate::{Digest, ModelId, Platform, Reference, SecretUrl};
+use crate::{Digest, ImagePin, ModelId, Platform, Reference, SecretUrl};
 
 /// A whole `gantry.yaml`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,6 +78,9 @@ pub struct InputChart {
     /// The releases that have to be ready before this one is installed.
     #[serde(skip)]
     pub needs: Vec<String>,
+    /// How the release is told of a tag with new content; as the site says where absent.
+    #[serde(skip)]
+    pub pin: Option<ImagePin>,
 }
 
 /// Where a chart comes from.

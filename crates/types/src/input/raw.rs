@@ -16,7 +16,7 @@ use super::rules::{OperatorImageRules, PhoneHome};
 use super::set_expressions::SetExpressions;
 use super::tool::RawTool;
 use super::wiring::WiringRules;
-use crate::{Digest, Error, ModelId, Platform, Reference, Result, SecretUrl};
+use crate::{Digest, Error, ImagePin, ModelId, Platform, Reference, Result, SecretUrl};
 
 /// Everything that a bundle is to carry.
 #[derive(Deserialize, schemars::JsonSchema)]
@@ -118,6 +118,9 @@ pub(super) struct RawChart {
     /// The releases that have to be ready before this one is installed.
     #[serde(default)]
     pub(super) needs: Vec<String>,
+    /// How the release is told of a tag with new content: auto, digest, annotation or none [default: that of
+    /// site.yaml, else auto].
+    pin: Option<ImagePin>,
 }
 
 impl RawChart {
@@ -147,6 +150,7 @@ impl RawChart {
             variants: self.variants,
             include: self.include.map(RawPossibleImages::into_possible_images),
             needs: self.needs,
+            pin: self.pin,
         })
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::lock::LockedImage;
 use crate::receipt::{Receipt, ReceiptRoot};
 use crate::rewritten_index::{self, IndexCoverage};
-use crate::{Digest, Manifest, Reference, RootKind};
+use crate::{Digest, ImagePin, Manifest, Reference, RootKind};
 
 /// What a digest is of a root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -95,6 +95,23 @@ impl SiteRoot {
     /// Whether the digest at the site is known: from a receipt, or because all of the root is carried.
     pub fn is_site_digest_known(&self) -> bool {
         self.is_site_digest_known
+    }
+
+    /// The digest by which a pod is to name it, so that it gets this content whatever the tag has. `None`
+    /// where the site has no digest that everything agrees on, or none is wanted.
+    ///
+    /// The manifest of a single platform is the same at the source and at every registry. An index that
+    /// was rewritten has a digest that only a receipt tells, so it counts where it is asked for alone.
+    pub fn pinned_digest(&self, pin: ImagePin) -> Option<Digest> {
+        let is_kept = self.is_site_digest_known && self.site_digest == self.digest;
+        let mut platforms = self.platforms.iter();
+        let single = platforms.next().copied().filter(|_| platforms.next().is_none());
+        match pin {
+            ImagePin::None | ImagePin::Annotation => None,
+            ImagePin::Auto | ImagePin::Digest if is_kept => Some(self.digest),
+            ImagePin::Auto => single,
+            ImagePin::Digest => single.or(self.is_site_digest_known.then_some(self.site_digest)),
+        }
     }
 
     /// Whether the site has what a reference with one of this root's digests names.

@@ -2,10 +2,10 @@
 //! in one line of JSON, which needs no knowledge of the list's indentation; other values are
 //! changed in place.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::file::{ContainerPatch, ObjectPatch, PatchFile};
-use crate::edit::insert;
+use crate::edit::document_edit::DocumentEdit;
 use crate::find::pods;
 use crate::manifest::{Manifests, parse_yaml};
 use crate::path::DocumentPath;
@@ -14,17 +14,6 @@ use crate::{Error, Result};
 /// What to do where the patches do not fit the manifests.
 const WRITE_AGAIN: &str = "write the patch file again for this chart and these values: gantry \
                            relocate … --offline --patches FILE";
-
-/// One edit of a document.
-#[derive(Debug, Clone, PartialEq)]
-enum PatchEdit {
-    /// Adds an item at the front of a list that is not empty.
-    Item { list: DocumentPath, item: Value },
-    /// Adds a key to a map.
-    Key { map: DocumentPath, key: String, value: Value },
-    /// Replaces a scalar, or an empty list.
-    Scalar { at: DocumentPath, to: Value },
-}
 
 impl PatchFile {
     /// Applies the patches to rendered manifests. Applying them again changes nothing.
@@ -60,7 +49,8 @@ impl PatchFile {
                 // Edits refer to the document as the edits before left it, so the parsed value is
                 // edited along with the text.
                 for change in list_edits(patch, &value, &object)? {
-                    text = edit_text(&text, &change)
+                    text = change
+                        .apply_to_text(&text)
                         .ok_or_else(|| unpatchable_error(patch, &change))?;
                     change.apply_to_value(&mut value);
                 }
@@ -94,11 +84,11 @@ fn is_patch_for(patch: &ObjectPatch, object: &Value) -> bool {
 }
 
 /// The error where the editor cannot make an edit.
-fn unpatchable_error(patch: &ObjectPatch, change: &PatchEdit) -> Error {
+fn unpatchable_error(patch: &ObjectPatch, change: &DocumentEdit) -> Error {
     let place = match change {
-        PatchEdit::Item { list, .. } => list,
-        PatchEdit::Key { map, .. } => map,
-        PatchEdit::Scalar { at, .. } => at,
+        DocumentEdit::Item { list, .. } => list,
+        DocumentEdit::Key { map, .. } => map,
+        DocumentEdit::Scalar { at, .. } => at,
     };
     let reason =
         format!("its YAML has an anchor or an alias at {place}; change the template instead");
@@ -116,7 +106,7 @@ fn list_edits(
     patch: &ObjectPatch,
     document: &Value,
     object: &DocumentPath,
-) -> Result<Vec<PatchEdit>> {
+) -> Result<Vec<DocumentEdit>> {
     let mut all = Vec::new();
     let metadata = object.key("metadata");
     let mut annotations = metadata.key("annotations").find_value(document).cloned();
@@ -124,16 +114,16 @@ fn list_edits(
         let map = metadata.key("annotations");
         match annotations.as_ref().and_then(|own| own.get(name)) {
             Some(own) if own == value => {}
-            Some(_) => all.push(PatchEdit::Scalar { at: map.key(name), to: json!(value) }),
+            Some(_) => all.push(DocumentEdit::Scalar { at: map.key(name), to: json!(value) }),
             None if annotations.as_ref().is_some_and(Value::is_object) => {
-                all.push(PatchEdit::Key { map, key: name.clone(), value: json!(value) });
+                all.push(DocumentEdit::Key { map, key: name.clone(), value: json!(value) });
             }
             // The first annotation makes the map; further ones are added to it.
             None => {
                 let value = json!({name: value});
                 annotations = Some(value.clone());
                 let key = "annotations".to_owned();
-                all.push(PatchEdit::Key { map: metadata.clone(), key, value });
+                all.push(DocumentEdit::Key { map: metadata.clone(), key, value });
             }
         }
     }
@@ -169,7 +159,7 @@ fn add_container_edits(
     patch: &ContainerPatch,
     document: &Value,
     path: &DocumentPath,
-    all: &mut Vec<PatchEdit>,
+    all: &mut Vec<DocumentEdit>,
 ) {
     let env = path.key("env");
     let own = env.find_value(document).and_then(Value::as_array);
@@ -181,7 +171,7 @@ fn add_container_edits(
                 let at = env.index(index).key("value");
                 let current = at.find_value(document).and_then(Value::as_str);
                 if current != Some(value) {
-                    all.push(PatchEdit::Scalar { at, to: json!(value) });
+                    all.push(DocumentEdit::Scalar { at, to: json!(value) });
                 }
             }
             None => fresh.push(json!({"name": name, "value": value})),
@@ -198,7 +188,7 @@ fn add_list_edits(
     parent: &DocumentPath,
     key: &str,
     wanted: &[Value],
-    all: &mut Vec<PatchEdit>,
+    all: &mut Vec<DocumentEdit>,
 ) {
     let list = parent.key(key);
     let own = list.find_value(document);
@@ -209,52 +199,16 @@ fn add_list_edits(
             // Each goes to the front, so the last one is added first.
             let changes = fresh.into_iter().rev();
             all.extend(
-                changes.map(|item| PatchEdit::Item { list: list.clone(), item: item.clone() }),
+                changes.map(|item| DocumentEdit::Item { list: list.clone(), item: item.clone() }),
             );
         }
         Some(_) if !fresh.is_empty() => {
-            all.push(PatchEdit::Scalar { at: list, to: json!(fresh) });
+            all.push(DocumentEdit::Scalar { at: list, to: json!(fresh) });
         }
         None if !fresh.is_empty() => {
             let (map, key) = (parent.clone(), key.to_owned());
-            all.push(PatchEdit::Key { map, key, value: json!(fresh) });
+            all.push(DocumentEdit::Key { map, key, value: json!(fresh) });
         }
         _ => {}
-    }
-}
-
-/// The text of a document after an edit; `None` if the editor cannot make it.
-fn edit_text(text: &str, change: &PatchEdit) -> Option<String> {
-    match change {
-        PatchEdit::Item { list, item } => insert::insert_item(text, list.steps(), item),
-        PatchEdit::Key { map, key, value } => insert::insert_key(text, map.steps(), key, value),
-        PatchEdit::Scalar { at, to } => insert::replace_scalar(text, at.steps(), &to.to_string()),
-    }
-}
-
-impl PatchEdit {
-    /// Makes the edit in the parsed document.
-    fn apply_to_value(&self, document: &mut Value) {
-        match self {
-            Self::Item { list, item } => {
-                if let Some(Value::Array(items)) = list.find_value_mut(document) {
-                    items.insert(0, item.clone());
-                }
-            }
-            Self::Key { map, key, value } => {
-                if let Some(Value::Object(map)) = map.find_value_mut(document) {
-                    // The text has the new key first, too, and the order is compared.
-                    let mut with = Map::new();
-                    with.insert(key.clone(), value.clone());
-                    with.extend(std::mem::take(map));
-                    *map = with;
-                }
-            }
-            Self::Scalar { at: path, to } => {
-                if let Some(value) = path.find_value_mut(document) {
-                    *value = to.clone();
-                }
-            }
-        }
     }
 }

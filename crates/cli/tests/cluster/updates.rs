@@ -1,0 +1,116 @@
+//! Updates that keep their names: an image that was built again under its tag, and a model with new files.
+//! What changed restarts, and nothing else does.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::collections::BTreeMap;
+
+use cluster::objects::api::core::v1::Pod;
+use cluster::{Cluster, ObjectScope};
+
+use crate::support::shop::{Shop, releases};
+use crate::story::text;
+use testkit::tools;
+
+/// Two servers with an image each, under the default pull policy of a tag (`IfNotPresent`), and a job
+/// with the image of the first, whose pods no upgrade may change.
+const PAIR: [(&str, &str); 3] = [
+    ("Chart.yaml", "apiVersion: v2\nname: pair\nversion: 1.0.0\n"),
+    (
+        "values.yaml",
+        "servers: {first: 'docker.io/library/busybox:1.35', second: 'docker.io/library/redis:7.0'}\n",
+    ),
+    (
+        "templates/servers.yaml",
+        r#"{{- range $name, $image := .Values.servers }}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: {{ $name }}}
+spec:
+  selector: {matchLabels: {app: {{ $name }}}}
+  template:
+    metadata: {labels: {app: {{ $name }}}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers: [{name: server, image: {{ $image | quote }}, command: [/bin/busybox, sleep, "100000"]}]
+{{- end }}
+---
+apiVersion: batch/v1
+kind: Job
+metadata: {name: once}
+spec:
+  template:
+    spec:
+      restartPolicy: Never
+      containers: [{name: once, image: {{ .Values.servers.first | quote }}, command: [/bin/busybox, "true"]}]
+"#,
+    ),
+];
+
+/// The tag that is pushed again, with the content of another image.
+const REBUILT: &str = "docker.io/library/busybox:1.35";
+
+/// The running pods of a namespace by their `app`: the pod's uid, and the digest that its node runs.
+async fn list_servers(cluster: &Cluster, namespace: &str) -> BTreeMap<String, (String, String)> {
+    let pods: Vec<Pod> =
+        cluster.list_objects(ObjectScope::Namespace(namespace), "app").await.unwrap();
+    let living = pods.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+    living
+        .map(|pod| {
+            let status = pod.status.unwrap().container_statuses.unwrap().remove(0);
+            let app = pod.metadata.labels.unwrap()["app"].clone();
+            (app, (pod.metadata.uid.unwrap(), status.image_id))
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn a_rebuilt_image_arrives_under_its_tag_and_only_its_pods_restart() {
+    let place = testkit::TestCluster::from_environment().reserve_namespace("updates-image");
+    let namespace = place.name();
+    let web = format!("- {{chart: ./shop, release: web, namespace: {namespace}}}\n");
+    let shop = Shop::new(&web, &[]);
+    let cluster = shop.connect().await;
+    for (name, text) in PAIR {
+        shop.outside.write_file(&format!("pair/{name}"), text);
+        shop.inside.write_file(&format!("pair/{name}"), text);
+    }
+    let charts = format!("- {{chart: ./pair, release: pair, namespace: {namespace}}}\n");
+    let store = text(shop.outside.store());
+    let site = text(&shop.inside.folder().join("site.yaml"));
+    let carry = || {
+        shop.carry(&charts, &[]);
+        shop.outside.run(["fetch"]).assert_success();
+        shop.outside.run(["load", &store, "--site", &site]).assert_success();
+    };
+    carry();
+    shop.deploy(&[]).assert_success();
+    let before = list_servers(&cluster, namespace).await;
+    let same = shop.deploy(&[]).assert_success().parse_json();
+    assert_eq!(releases(&same)[0].1, "none", "{same:#}");
+
+    let upstream = shop.world.upstream().host();
+    let [from, to] = ["nginx:1.22", "busybox:1.35"].map(|name| format!("{upstream}/library/{name}"));
+    tools::run_command(tools::tool_command("crane").args(["copy", &from, &to]));
+    shop.outside.run(["lock", "--upgrade", REBUILT]).assert_success();
+    carry();
+    let planned = shop.deploy(&["--dry-run"]).assert_success().parse_json();
+    let changes = planned["releases"][0]["changes"].as_array().unwrap().clone();
+    let done = shop.deploy(&[]).assert_success();
+
+    let names: Vec<&str> = changes.iter().map(|one| one["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["first"], "{planned:#}");
+    assert_eq!(releases(&done.parse_json())[0].1, "upgrade", "{}", done.stderr);
+    let after = list_servers(&cluster, namespace).await;
+    assert_ne!(before["first"].0, after["first"].0, "its pods are new");
+    assert_ne!(before["first"].1, after["first"].1, "its node runs what was built again");
+    assert_eq!(before["second"], after["second"], "nothing else was restarted");
+    let check = ["check", "--site", "site.yaml", "--after", "--only", "running"];
+    shop.inside.run(check).assert_success();
+
+    // Without a pin a tag with other content is no change.
+    shop.deploy(&["--pin", "none"]).assert_success();
+    let unpinned = list_servers(&cluster, namespace).await;
+    assert_ne!(unpinned["second"].0, after["second"].0, "the names changed");
+    shop.undeploy(&["--delete-namespace"]).assert_success();
+}
