@@ -129,7 +129,10 @@ impl OpenLeftovers {
         let images = self.images.iter();
         let images = images.map(|one| format!("{} in {}: {}", one.image, one.place, one.reason));
         let registries = self.registries.iter().map(|one| {
-            format!("the registry {} in {} points outside, and no value changes it", one.text, one.place)
+            format!(
+                "the registry {} in {} points outside, and no value changes it",
+                one.text, one.place
+            )
         });
         let broken = self.broken.iter().map(|one| {
             format!("{:?} in {} is not an image reference: {}", one.text, one.place, one.reason)

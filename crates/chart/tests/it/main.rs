@@ -10,6 +10,7 @@ mod difficult_charts;
 mod hostile;
 mod odd_yaml;
 mod patterns;
+mod pinned_values;
 mod places;
 mod post_render;
 mod post_render_law;

@@ -178,9 +178,8 @@ fn pin_images(
             .with_hint("name it: --lock gantry.lock, or write --pin none"));
     };
     let pinned = image_pins::pin_images(stream, known.content(), pin)?;
-    let is_listed = |root: &SiteRoot| {
-        pinned.annotated.iter().any(|image| root.target().name() == image.name())
-    };
+    let is_listed =
+        |root: &SiteRoot| pinned.annotated.iter().any(|image| root.target().name() == image.name());
     let is_asked = pin != ImagePin::Annotation && args.receipts.is_empty();
     if is_asked && !pinned.annotated.is_empty() && known.ask_registry(context, is_listed)? {
         return Ok(image_pins::pin_images(stream, known.content(), pin)?.stream);

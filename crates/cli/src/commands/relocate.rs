@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use chart::RelocationPage;
+use chart::image_pins::{self, PinnedValue};
 use chart::mirrors::RegistryScheme;
 use chart::offline;
 use chart::phone_home::PhoneHomeFinding;
@@ -14,6 +15,7 @@ use chart::wiring::{self, OfflineWiring};
 use deploy::prepare::{OfflineChanges, OfflineRules};
 use resolve::FileComparison;
 use serde::Serialize;
+use types::ImagePin;
 use types::naming::{NamingRule, RegistryPrefix};
 use types::own_image;
 use types::site::RegistryTarget;
@@ -82,6 +84,10 @@ pub(crate) struct RelocateArgs {
     /// site's registry.
     #[arg(long, value_name = "DIR")]
     mirrors: Option<PathBuf>,
+    /// Write the digests that the site has into the overlay, where a value takes one, so that a tag with new
+    /// content is a change: auto, digest or none [default: pin: of site.yaml, else none]. It needs a lock.
+    #[arg(long, value_name = "PIN")]
+    pin: Option<ImagePin>,
     #[command(flatten)]
     receipts: SiteReceiptArgs,
     /// Exit with code 0 even if there are leftovers or digests that are not confirmed, for those who use
@@ -120,6 +126,9 @@ pub(crate) struct RelocateSummary {
     /// How runtimes were configured for offline use; absent without `--offline`.
     #[serde(skip_serializing_if = "Option::is_none")]
     wiring: Option<OfflineWiring>,
+    /// The values that name the digest of an image.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pinned: Vec<PinnedValue>,
 }
 
 pub(crate) fn run(context: &CommandContext, args: &RelocateArgs) -> Result<()> {
@@ -171,6 +180,34 @@ pub(crate) fn run(context: &CommandContext, args: &RelocateArgs) -> Result<()> {
             moved = relocate(Some(known.content()))?;
         }
     }
+    let mut pinned = vec![];
+    let pin = read_pin(args)?;
+    if pin != ImagePin::None {
+        let Some(known) = &mut known else {
+            return Err(CommandError::usage_error(
+                "digests are pinned by a lock, and there is no gantry.lock here",
+            )
+            .with_hint("name its folder with -C, or write --pin none"));
+        };
+        // A tag that the site has in another index than the source: which one is asked for each image.
+        let of_chart: Vec<_> = moved.proof.moved.iter().map(|one| one.from.clone()).collect();
+        let is_used = |root: &SiteRoot| {
+            let mut own = of_chart.iter().filter(|image| image.name() == root.source().name());
+            own.any(|image| root.is_meant_by(image))
+        };
+        known.ask_registry(context, is_used)?;
+        let with = image_pins::pin_overlay(
+            release.chart(),
+            release.values(),
+            &moved.overlay,
+            known.content(),
+            pin,
+            &render,
+        )
+        .map_err(|error| release.to_remote_error(error))?;
+        moved.overlay = with.overlay;
+        pinned = with.values;
+    }
     // Helm itself is asked whether `--set` would override a value of the overlay.
     let values = chart::values::read_values("the overlay", &moved.overlay)?;
     if let Some(value) = release.find_value_overridden_by_set(&values)? {
@@ -195,6 +232,7 @@ pub(crate) fn run(context: &CommandContext, args: &RelocateArgs) -> Result<()> {
         turned_off: kept.as_ref().map(|kept| kept.offline.off.clone()).unwrap_or_default(),
         phone_home: left,
         wiring: kept.as_ref().map(|kept| kept.wiring.clone()),
+        pinned,
     };
     if !args.dry_run {
         let page = RelocationPage {
@@ -225,6 +263,15 @@ fn read_registry(args: &RelocateArgs) -> Result<RegistryTarget> {
             Err(CommandError::usage_error("name the site: --site FILE or --to REGISTRY"))
         }
     }
+}
+
+/// How the overlay names images; none where there is no lock that digests could be from.
+fn read_pin(args: &RelocateArgs) -> Result<ImagePin> {
+    let of_site = match (&args.pin, &args.site) {
+        (None, Some(path)) => environment::read_site(path)?.pin,
+        _ => None,
+    };
+    Ok(args.pin.or(of_site).unwrap_or(ImagePin::None))
 }
 
 /// What the site offers to runtimes (models, CA, services). With `--to`, only the registry's host is
@@ -346,6 +393,9 @@ fn format_summary(outcome: &RelocateSummary) -> String {
         let (image, remark) = (&possible.image, possible.lock_remark());
         let _ = writeln!(text, "possible: {image}{remark}: {}", possible.reason());
     }
+    for pin in &outcome.pinned {
+        let _ = writeln!(text, "pinned: {} by {}", pin.image, pin.path);
+    }
     for place in &report.without_secret {
         let _ = writeln!(text, "no pull secret: {place}: add the secret to its service account");
     }
@@ -456,11 +506,14 @@ fn require_proven(args: &RelocateArgs, outcome: &RelocateSummary) -> Result<()> 
                 return Err(error.with_hint(hint));
             }
             let post_render = "install with helm's post-renderer: gantry post-render --help";
-            let error = match (open.has_kind(LeftoverKind::Rendered), open.has_kind(LeftoverKind::Hook)) {
-                (true, false) => error.with_hint(post_render),
-                (_, true) => error.with_hint(format!("{post_render} (hooks: with helm 4 only)")),
-                (false, false) => error,
-            };
+            let error =
+                match (open.has_kind(LeftoverKind::Rendered), open.has_kind(LeftoverKind::Hook)) {
+                    (true, false) => error.with_hint(post_render),
+                    (_, true) => {
+                        error.with_hint(format!("{post_render} (hooks: with helm 4 only)"))
+                    }
+                    (false, false) => error,
+                };
             let nodes = "or let the nodes pull them from the site: gantry relocate … --mirrors DIR";
             Err(error
                 .with_hint(nodes)

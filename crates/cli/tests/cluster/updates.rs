@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use cluster::objects::api::core::v1::Pod;
 use cluster::{Cluster, ObjectScope};
 
-use crate::support::shop::{Shop, releases};
 use crate::story::text;
+use crate::support::shop::{Shop, releases};
 use testkit::tools;
 
 /// Two servers with an image each, under the default pull policy of a tag (`IfNotPresent`), and a job
@@ -90,7 +90,8 @@ async fn a_rebuilt_image_arrives_under_its_tag_and_only_its_pods_restart() {
     assert_eq!(releases(&same)[0].1, "none", "{same:#}");
 
     let upstream = shop.world.upstream().host();
-    let [from, to] = ["nginx:1.22", "busybox:1.35"].map(|name| format!("{upstream}/library/{name}"));
+    let [from, to] =
+        ["nginx:1.22", "busybox:1.35"].map(|name| format!("{upstream}/library/{name}"));
     tools::run_command(tools::tool_command("crane").args(["copy", &from, &to]));
     shop.outside.run(["lock", "--upgrade", REBUILT]).assert_success();
     carry();
@@ -113,4 +114,87 @@ async fn a_rebuilt_image_arrives_under_its_tag_and_only_its_pods_restart() {
     let unpinned = list_servers(&cluster, namespace).await;
     assert_ne!(unpinned["second"].0, after["second"].0, "the names changed");
     shop.undeploy(&["--delete-namespace"]).assert_success();
+}
+
+/// Three servers, of which two mount the claim of a model target.
+const READERS: [(&str, &str); 2] = [
+    ("Chart.yaml", "apiVersion: v2\nname: readers\nversion: 1.0.0\n"),
+    (
+        "templates/servers.yaml",
+        r#"apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: models}
+spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Mi}}}
+{{- range $name, $reads := dict "first" true "second" true "third" false }}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: {{ $name }}}
+spec:
+  selector: {matchLabels: {app: {{ $name }}}}
+  template:
+    metadata: {labels: {app: {{ $name }}}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers: [{name: server, image: 'docker.io/library/busybox:1.35', command: [/bin/busybox, sleep, "100000"]}]
+      {{- if $reads }}
+      volumes: [{name: models, persistentVolumeClaim: {claimName: models}}]
+      {{- end }}
+{{- end }}
+"#,
+    ),
+];
+
+#[tokio::test]
+async fn what_reads_models_that_changed_restarts_one_after_the_other() {
+    let place = testkit::TestCluster::from_environment().reserve_namespace("updates-models");
+    let namespace = place.name();
+    let shop =
+        Shop::new(&format!("- {{chart: ./shop, release: web, namespace: {namespace}}}\n"), &[]);
+    let cluster = shop.connect().await;
+    for (name, text) in READERS {
+        shop.outside.write_file(&format!("readers/{name}"), text);
+        shop.inside.write_file(&format!("readers/{name}"), text);
+    }
+    let site = shop.inside.read_file("site.yaml");
+    let target = format!("models: [{{to: 'pvc://{namespace}/models', restart: true}}]\n");
+    shop.inside.write_file("site.yaml", &(site + &target));
+    let input = format!(
+        "version: 1\nname: shop\nplatforms: [linux/amd64]\n\
+         charts: [{{chart: ./readers, release: readers, namespace: {namespace}}}]\n\
+         models: [{{hf: acme/own, folder: own}}]\n"
+    );
+    let carry = |weights: &str, lock: &[&str]| {
+        shop.outside.write_file("own/config.json", &format!("{{\"weights\": \"{weights}\"}}"));
+        shop.outside.write_file("gantry.yaml", &input);
+        shop.outside.run(lock).assert_success();
+        shop.inside.write_file("gantry.yaml", &input);
+        shop.inside.write_file("gantry.lock", &shop.outside.read_file("gantry.lock"));
+    };
+    carry("one", &["lock"]);
+    shop.deploy(&[]).assert_success();
+    let before = list_servers(&cluster, namespace).await;
+    shop.deploy(&[]).assert_success();
+    assert_eq!(list_servers(&cluster, namespace).await, before, "the first deploy only notes it");
+
+    carry("two", &["lock", "--upgrade", "acme/own"]);
+    let planned = shop.deploy(&["--dry-run"]).assert_success().parse_json();
+    let notes = planned["releases"][0]["notes"].to_string();
+    assert!(notes.contains("first") && notes.contains("is restarted"), "{planned:#}");
+    assert_eq!(list_servers(&cluster, namespace).await, before, "a dry run restarts nothing");
+    let done = shop.deploy(&[]).assert_success().parse_json();
+
+    let restarted = done["releases"][0]["restarted"].as_array().unwrap();
+    let names: Vec<&str> = restarted.iter().map(|one| one.as_str().unwrap()).collect();
+    let expected = ["first", "second"].map(|name| format!("Deployment {namespace}/{name}"));
+    assert_eq!(names, expected, "{done:#}");
+    assert_eq!(releases(&done)[0].1, "none", "the chart's objects are the same");
+    let after = list_servers(&cluster, namespace).await;
+    assert_eq!(after["third"], before["third"], "it reads no models");
+    assert_ne!(after["first"].0, before["first"].0);
+    assert_ne!(after["second"].0, before["second"].0);
+    let again = shop.deploy(&[]).assert_success().parse_json();
+    assert!(again["releases"][0].get("restarted").is_none(), "{again:#}");
+    assert_eq!(list_servers(&cluster, namespace).await, after);
+    shop.undeploy(&["--delete-claims", "--delete-namespace"]).assert_success();
 }

@@ -151,7 +151,10 @@ fn a_tag_gets_the_digest_that_every_registry_keeps() {
     let (_, plain) = pin(&gantry, host, &[]);
     assert!(!plain.contains('@'), "{plain}");
     let (_, noted) = pin(&gantry, host, &["--pin", "annotation"]);
-    assert!(noted.contains("gantry.dev/locked-images") && !noted.contains("nginx:1.22@\n"), "{noted}");
+    assert!(
+        noted.contains("gantry.dev/locked-images") && !noted.contains("nginx:1.22@\n"),
+        "{noted}"
+    );
 
     // The site says so for everything that renders for it; both platforms are the whole index here.
     gantry.write_file("gantry.yaml", both);

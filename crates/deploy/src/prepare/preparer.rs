@@ -135,6 +135,17 @@ impl ReleasePreparer<'_> {
         // Values under `set:` come after all files in helm, so the proof above, which rendered with them,
         // would already show leftovers. This names the cause.
         refuse_set_values(&release, &moved.overlay, selected)?;
+        let pin = self.pin.or(selected.chart.pin).or(self.site.pin).unwrap_or_default();
+        let overlay = image_pins::pin_overlay(
+            release.chart(),
+            release.values(),
+            &moved.overlay,
+            self.locked,
+            pin,
+            &render,
+        )
+        .map_err(|error| release.to_remote_error(error))?
+        .overlay;
         let scheme = if self.site.registry.plain_http {
             RegistryScheme::Http
         } else {
@@ -144,17 +155,16 @@ impl ReleasePreparer<'_> {
         self.refuse_unproven(selected, &report, &offline)?;
         // The final render, with all values that helm will get. The deployment checks rights, images and
         // service accounts in it.
-        let rendered = release.render(Some(&moved.overlay)).map_err(|error| {
+        let rendered = release.render(Some(&overlay)).map_err(|error| {
             release.to_remote_error(chart::Error::Render { message: error.message })
         })?;
         let brings_kinds = has_custom_kinds(&rendered);
         let files = ScratchFolder::new("gantry-deploy-")?;
-        let pin = self.pin.or(selected.chart.pin).or(self.site.pin).unwrap_or_default();
         let pinned = image_pins::pin_images(&rendered, self.locked, pin)?;
         let is_moving = self.needs_post_renderer(&offline);
         let need = (is_moving || !pinned.is_empty())
             .then_some(PostRenderNeed { pin, is_pin_only: !is_moving });
-        let install = self.build_install(&release, &moved.overlay, &offline, need, &files)?;
+        let install = self.build_install(&release, &overlay, &offline, need, &files)?;
         let mut unpinned = pinned.annotated;
         // What mirrors or the webhook move has its name at the source, which no digest is written behind.
         unpinned.retain(|image| pin != ImagePin::Annotation && self.locked.is_site_name(image));

@@ -130,11 +130,18 @@ impl Deployer<'_> {
     }
 
     /// The workloads that a deploy would restart, in words.
-    pub(super) async fn describe_restarts(&self, workloads: &AwaitedObjects) -> Result<Vec<String>> {
+    pub(super) async fn describe_restarts(
+        &self,
+        workloads: &AwaitedObjects,
+    ) -> Result<Vec<String>> {
         let readers = self.find_model_readers(workloads).await?;
         let changed = readers.iter().filter(|reader| reader.is_changed());
         let text = |reader: &ModelReader| {
-            format!("{} is restarted: the models at {} changed", reader.id, reader.targets.join(", "))
+            format!(
+                "{} is restarted: the models at {} changed",
+                reader.id,
+                reader.targets.join(", ")
+            )
         };
         Ok(changed.map(text).collect())
     }
@@ -165,10 +172,14 @@ impl Deployer<'_> {
             self.cluster.apply_manifest(&manifest, namespace, ApplyMode::Apply).await?;
             if is_due {
                 let targets = reader.targets.join(", ");
-                watch.note(&format!("{name}: {} restarts: the models at {targets} changed", reader.id));
+                watch.note(&format!(
+                    "{name}: {} restarts: the models at {targets} changed",
+                    reader.id
+                ));
                 let own = AwaitedObjects { ids: BTreeSet::from([reader.id.clone()]) };
                 let timeout = self.options.timeout;
-                wait::wait_until_ready(self.cluster, &own, (name, namespace), timeout, watch).await?;
+                wait::wait_until_ready(self.cluster, &own, (name, namespace), timeout, watch)
+                    .await?;
                 all.push(reader.id.to_string());
             }
         }
@@ -190,9 +201,8 @@ impl Deployer<'_> {
             return Ok(readers);
         }
         // What controllers roll out; a pod or a job that is done is not started again.
-        let is_rolled = |id: &&ObjectId| {
-            matches!(id.kind.as_str(), "Deployment" | "StatefulSet" | "DaemonSet")
-        };
+        let is_rolled =
+            |id: &&ObjectId| matches!(id.kind.as_str(), "Deployment" | "StatefulSet" | "DaemonSet");
         for id in workloads.ids.iter().filter(is_rolled) {
             if let Some(object) = self.cluster.read_manifest(id).await? {
                 readers.extend(read_model_reader(id, &object, self.models));
@@ -279,9 +289,7 @@ mod tests {
             let (id, object) = workload(&spec, None);
             read_model_reader(&id, &object, &targets).map(|reader| reader.targets)
         };
-        let mount = |claim: &str| {
-            json!({"containers": [], "volumes": [{"name": "m", "persistentVolumeClaim": {"claimName": claim}}]})
-        };
+        let mount = |claim: &str| json!({"containers": [], "volumes": [{"name": "m", "persistentVolumeClaim": {"claimName": claim}}]});
         assert_eq!(reads(mount("models")).unwrap(), ["pvc://ai/models"]);
         assert_eq!(reads(mount("quiet")), None, "it did not ask for restarts");
         let args = json!({"containers": [{"args": ["--cache=s3://m/w/x"]}]});
@@ -304,6 +312,9 @@ mod tests {
         assert!(read('b', Some(&first.models)).is_changed());
         assert_eq!(first.build_manifest(None).get("spec"), None);
         let restart = first.build_manifest(Some("x"));
-        assert_eq!(restart.pointer("/spec/template/metadata/annotations/gantry.dev~1models").unwrap(), "x");
+        assert_eq!(
+            restart.pointer("/spec/template/metadata/annotations/gantry.dev~1models").unwrap(),
+            "x"
+        );
     }
 }

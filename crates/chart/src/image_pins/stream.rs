@@ -1,15 +1,10 @@
-//! Writes the digests that a site has into the pods of a rendered stream. A tag that was pushed again
-//! then is a change of exactly the pod templates that use it: they restart, on nodes that still have the
-//! old content too, and nothing else does.
-//!
-//! An image that no digest can be named for is listed in an annotation of its pod template. That
-//! restarts the pods; what nodes pull then is a matter of the pull policy.
+//! Writes digests into the pods of rendered manifests.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 use types::site_content::SiteContent;
-use types::{ImagePin, Reference};
+use types::{ImagePin, Reference, pod_kinds};
 
 use crate::edit::document_edit::DocumentEdit;
 use crate::edit::rewrite::{ReplacedWord, TextReplacement, rewrite_document};
@@ -88,9 +83,10 @@ pub fn pin_images(stream: &str, content: &SiteContent, pin: ImagePin) -> Result<
         };
         result.stream.replace_range(range, &text);
         for own in all {
-            let named = own.images.into_iter().filter_map(|(_, text, pinned)| {
-                Some((text.parse::<Reference>().ok()?, pinned))
-            });
+            let named = own
+                .images
+                .into_iter()
+                .filter_map(|(_, text, pinned)| Some((text.parse::<Reference>().ok()?, pinned)));
             result.pinned.extend(named);
             result.annotated.extend(own.listed.into_keys());
         }
@@ -126,33 +122,19 @@ fn list_template_pins(
     if document.is_definition_file() {
         return found;
     }
-    pods::visit_objects(&document.value, &DocumentPath::default(), &mut |object, path| {
-        let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default();
-        if kind == "Job" && !document.is_hook() {
-            return;
-        }
-        let Some(to_spec) = pods::pod_spec_path(kind) else { return };
-        let Some(spec) = to_spec.find_value(object) else { return };
-        let spec_path = path.join(&to_spec);
-        let mut own = TemplatePins {
-            template: spec_path.parent(),
-            images: vec![],
-            listed: BTreeMap::new(),
-        };
-        for (location, text) in types::pod_kinds::list_images(spec) {
+    visit_pods(document, &mut |kind, spec, spec_path| {
+        let mut own =
+            TemplatePins { template: spec_path.parent(), images: vec![], listed: BTreeMap::new() };
+        for (location, text) in pod_kinds::list_images(spec) {
             let Ok(image) = text.parse::<Reference>() else { continue };
             // The chart has decided what runs.
             if image.digest().is_some() {
                 continue;
             }
             let Some(root) = content.find_current(&image) else { continue };
-            let digest = root.pinned_digest(pin).filter(|_| content.is_site_name(&image));
-            let pinned = digest.and_then(|digest| {
-                Reference::new(image.registry(), image.repository(), image.tag(), Some(digest)).ok()
-            });
-            match pinned {
+            match pin_reference(&image, content, pin) {
                 Some(pinned) => {
-                    let path = pods::image_path(&spec_path, location);
+                    let path = pods::image_path(spec_path, location);
                     own.images.push((path, text.to_owned(), pinned));
                 }
                 // A pod is no template: nothing creates it anew.
@@ -167,6 +149,36 @@ fn list_template_pins(
         }
     });
     found
+}
+
+/// Calls `visit` with the kind of each object of a document that has pods which may change, their spec
+/// and its path. A job that is no hook is left out: the API server refuses to change its pods.
+pub(super) fn visit_pods<'a>(
+    document: &'a ManifestDocument,
+    visit: &mut impl FnMut(&str, &'a Value, &DocumentPath),
+) {
+    pods::visit_objects(&document.value, &DocumentPath::default(), &mut |object, path| {
+        let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default();
+        if kind == "Job" && !document.is_hook() {
+            return;
+        }
+        let Some(to_spec) = pods::pod_spec_path(kind) else { return };
+        let Some(spec) = to_spec.find_value(object) else { return };
+        visit(kind, spec, &path.join(&to_spec));
+    });
+}
+
+/// The name of an image of the site with the digest that it is pinned to; `None` where it has none.
+pub(super) fn pin_reference(
+    image: &Reference,
+    content: &SiteContent,
+    pin: ImagePin,
+) -> Option<Reference> {
+    if image.digest().is_some() || !content.is_site_name(image) {
+        return None;
+    }
+    let digest = content.find_current(image)?.pinned_digest(pin)?;
+    Reference::new(image.registry(), image.repository(), image.tag(), Some(digest)).ok()
 }
 
 /// The text of a document with its pins; `None` if the editor cannot make exactly these changes.
@@ -211,9 +223,10 @@ fn add_digest(text: &str, pinned: &Reference) -> String {
 fn unpinnable_error(document: &ManifestDocument) -> Error {
     Error::Patch {
         object: format!("{} {}", document.kind(), document.name()),
-        reason: "its YAML does not take the digests of its images; write it without anchors, or set \
+        reason:
+            "its YAML does not take the digests of its images; write it without anchors, or set \
                  pin: none for this release"
-            .to_owned(),
+                .to_owned(),
     }
 }
 
@@ -235,7 +248,10 @@ mod tests {
     /// `q.io/o/two:1` (two platforms of an index of three).
     fn site_content(receipt: Option<&str>) -> SiteContent {
         let manifest = |letters: &str, platform: &str| {
-            format!("{{digest: '{}', size: 1, mediaType: m, platform: {platform}}}", digest(letters))
+            format!(
+                "{{digest: '{}', size: 1, mediaType: m, platform: {platform}}}",
+                digest(letters)
+            )
         };
         let image = |name: &str, own: &str, manifests: &str| {
             format!(
@@ -247,7 +263,11 @@ mod tests {
         let lock = format!(
             "version: 1\nname: l\nplatforms: [linux/amd64]\nimages:\n{}{}{}",
             image("app", "a1", &manifest("a2", "linux/amd64")),
-            image("two", "b1", &[manifest("b2", "linux/amd64"), manifest("b3", "linux/arm64")].join(", ")),
+            image(
+                "two",
+                "b1",
+                &[manifest("b2", "linux/amd64"), manifest("b3", "linux/arm64")].join(", ")
+            ),
             image("whole", "c1", &manifest("c1", "linux/amd64")),
         );
         let receipts: Vec<Receipt> = receipt
@@ -305,7 +325,10 @@ spec: {template: {spec: {containers: [{name: c, image: \"site:5000/o/app:1\"}]}}
             .replace("'site:5000/o/whole:1'", &format!("\"site:5000/o/whole:1@{whole}\""))
             .replace("image: site:5000/o/app:1\n", &format!("image: site:5000/o/app:1@{app}\n"))
             .replace("\"site:5000/o/app:1\"", &format!("\"site:5000/o/app:1@{app}\""))
-            .replace(&format!("\"site:5000/o/whole:1@{whole}\""), &format!("'site:5000/o/whole:1@{whole}'"));
+            .replace(
+                &format!("\"site:5000/o/whole:1@{whole}\""),
+                &format!("'site:5000/o/whole:1@{whole}'"),
+            );
         assert_eq!(pinned.stream, expected);
         assert_eq!(pinned.pinned.len(), 2);
         assert!(pinned.annotated.is_empty());
