@@ -55,6 +55,7 @@ fn the_result_of_deploy_is_as_reviewed() {
         namespace: "shop".to_owned(),
         chart: format!("{name} 1.2.0"),
         action,
+        restarted: vec![],
         mended: None,
         revision: 1,
         changed: 0,
