@@ -8,7 +8,7 @@ use cluster::objects::api::core::v1::Pod;
 use cluster::{Cluster, ObjectScope};
 
 use crate::story::text;
-use crate::support::shop::{Shop, releases};
+use crate::support::shop::{Shop, is_there, releases};
 use testkit::tools;
 
 /// Two servers with an image each, under the default pull policy of a tag (`IfNotPresent`), and a job
@@ -197,4 +197,60 @@ async fn what_reads_models_that_changed_restarts_one_after_the_other() {
     assert!(again["releases"][0].get("restarted").is_none(), "{again:#}");
     assert_eq!(list_servers(&cluster, namespace).await, after);
     shop.undeploy(&["--delete-claims", "--delete-namespace"]).assert_success();
+}
+
+/// What no value moves: an image in a hook, and a registry behind which a program puts names.
+const LEFT: [(&str, &str); 4] = [
+    ("Chart.yaml", "apiVersion: v2\nname: left\nversion: 1.0.0\n"),
+    ("values.yaml", "hook: true\nregistry: true\n"),
+    (
+        "templates/hook.yaml",
+        "{{- if .Values.hook }}\napiVersion: v1\nkind: Pod\n\
+         metadata: {name: prepare, annotations: {helm.sh/hook: pre-install}}\n\
+         spec: {restartPolicy: Never, containers: [{name: prepare, image: 'docker.io/library/busybox:1.35', command: [/bin/busybox, 'true']}]}\n\
+         {{- end }}\n",
+    ),
+    (
+        "templates/settings.yaml",
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\ndata:\n  operator.yaml: |\n    a: 1\n    \
+         {{- if .Values.registry }}\n    container-registry: quay.io\n    {{- end }}\n",
+    ),
+];
+
+#[tokio::test]
+async fn what_is_left_is_told_before_anything_is_installed_and_the_same_by_relocate() {
+    let place = testkit::TestCluster::from_environment().reserve_namespace("updates-left");
+    let namespace = place.name();
+    let web = format!("- {{chart: ./shop, release: web, namespace: {namespace}}}\n");
+    let mut shop = Shop::new(&web, &[]);
+    // Helm 3, whose post-renderer does not see hooks.
+    shop.inside = shop.inside.env("GANTRY_HELM", tools::tool_path("helm"));
+    let cluster = shop.connect().await;
+    for (name, text) in LEFT {
+        shop.outside.write_file(&format!("left/{name}"), text);
+        shop.inside.write_file(&format!("left/{name}"), text);
+    }
+    let charts =
+        format!("- {{chart: ./left, release: left, namespace: {namespace}, values: [v.yaml]}}\n");
+    shop.carry(&charts, &[("v.yaml", "registry: false\n")]);
+    let relocate = ["relocate", "./left", "-f", "v.yaml", "--site", "site.yaml", "--dry-run"];
+
+    let hook = shop.deploy(&["--leftovers", "post-render"]).assert_exit_code(3).stderr;
+    assert!(
+        hook.contains("busybox:1.35 in") && hook.contains("helm 3 does not pass hooks"),
+        "{hook}"
+    );
+    shop.inside.run(relocate).assert_exit_code(3);
+
+    shop.inside.write_file("v.yaml", "hook: false\n");
+    let registry = "the registry quay.io in";
+    let told = shop.inside.run(relocate).assert_exit_code(3).stderr;
+    assert!(told.contains(registry), "{told}");
+    let refused = shop.deploy(&[]).assert_exit_code(3).stderr;
+    assert!(refused.contains(registry) && refused.contains("--leftovers accept"), "{refused}");
+    assert!(!is_there(&cluster, namespace).await, "nothing was written so far");
+
+    let done = shop.deploy(&["--leftovers", "accept"]).assert_success();
+    assert!(done.stderr.contains(registry), "it is still told: {}", done.stderr);
+    shop.undeploy(&["--delete-namespace"]).assert_success();
 }

@@ -267,8 +267,8 @@ mod tests {
         let commit = commit.to_string().repeat(40);
         let lock = format!(
             "version: 1\nname: l\nplatforms: []\nmodels:\n- hf: BAAI/bge-m3\n  revision: main\n  commit: {commit}\n  \
-             reference: huggingface.co/baai/bge-m3:{commit}\n  manifest: {{digest: 'sha256:{}', size: 1, mediaType: m}}\n  files: []\n",
-            "ab".repeat(32)
+             reference: huggingface.co/baai/bge-m3:{commit}\n  manifest: {{digest: 'sha256:{digest}', size: 1}}\n  config: {{digest: 'sha256:{digest}', size: 1}}\n  files: []\n",
+            digest = "ab".repeat(32)
         );
         WatchedModels::list_of_site(&site, &Lock::parse("gantry.lock", &lock).unwrap())
     }
