@@ -9,8 +9,8 @@ use cluster::{Cluster, DiscoveredKinds};
 use remote::helm::HelmClient;
 use types::site_content::SiteContent;
 
-use super::model_readers::WatchedModels;
 use super::namespace::SiteObjects;
+use super::watched_models::WatchedModels;
 
 /// What happens to a release that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -27,6 +27,7 @@ mod records;
 mod rights;
 mod undeploy;
 mod wait;
+mod watched_models;
 mod workloads;
 
 pub use change::ReleaseAction;
@@ -34,7 +35,6 @@ pub use compare::{ObjectChange, ObjectDifference};
 pub use deployer::{DeployOptions, Deployer, ForeignReleases, OnFailure};
 pub use install::DeployedRelease;
 pub use labels::{CA, release_labels};
-pub use model_readers::WatchedModels;
 pub use namespace::{
     MissingNamespace, PullSecret, SiteObjects, SupportObject, SupportObjectStatus,
     prepare_namespaces,
@@ -48,3 +48,4 @@ pub use undeploy::{
     ClaimRetention, InstalledRelease, LocatedReleases, NamespaceRetention, ReleaseToRemove,
     RemovalReport, find_releases, locate_releases, undeploy_releases,
 };
+pub use watched_models::WatchedModels;

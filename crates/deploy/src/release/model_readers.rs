@@ -3,83 +3,19 @@
 //! are down at once. Which models the pods of a workload read is noted in an annotation of it; the first
 //! deploy only notes it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use cluster::{ApplyMode, ObjectId};
-use land::models::find_expected_name;
 use serde_json::{Value, json};
-use types::destination::ModelDestination;
-use types::lock::Lock;
-use types::pod_kinds::{self, PodKind};
-use types::site::{ModelTarget, Site};
+use types::pod_kinds::PodKind;
 
+use super::watched_models::WatchedModels;
 use super::workloads::{AwaitedObjects, NamespacePods};
 use super::{Deployer, PlannedRelease, ProgressWatcher, wait};
 use crate::Result;
 
 /// The annotation of a workload, and of its pod template once it was restarted, that lists the models.
 const MODELS: &str = "gantry.dev/models";
-
-/// A target whose readers are restarted when its models changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WatchedModels {
-    /// The target.
-    target: ModelTarget,
-    /// The URL of the site's depot, if it has one.
-    depot: Option<String>,
-    /// The locked models that belong there, each with its digest.
-    models: BTreeSet<String>,
-}
-
-impl WatchedModels {
-    /// The targets of a site that ask for a restart.
-    pub fn list_of_site(site: &Site, lock: &Lock) -> Vec<Self> {
-        let digests: BTreeMap<_, _> =
-            lock.roots().into_iter().map(|root| (root.name, root.descriptor.digest)).collect();
-        let asking = site.models.iter().filter(|target| target.restart);
-        asking
-            .map(|target| {
-                let own =
-                    lock.models.iter().filter(|model| find_expected_name(target, model).is_some());
-                let models = own.map(|model| {
-                    let name = model.reference();
-                    match digests.get(name) {
-                        Some(digest) => format!("{name}@{digest}"),
-                        None => name.to_string(),
-                    }
-                });
-                Self {
-                    target: target.clone(),
-                    depot: site.depot.as_ref().map(|depot| depot.url.clone()),
-                    models: models.collect(),
-                }
-            })
-            .collect()
-    }
-
-    /// Whether pods with this spec read from the target: they mount its claim, or name its bucket or the
-    /// depot in an argument or a variable.
-    fn is_read_by(&self, spec: &Value, namespace: &str) -> bool {
-        let is_named = |address: &str| {
-            pod_kinds::list_containers(spec).any(|(_, container)| {
-                ["command", "args", "env"]
-                    .iter()
-                    .any(|key| container.get(*key).is_some_and(|value| has_text(value, address)))
-            })
-        };
-        match &self.target.to {
-            ModelDestination::Claim(claim) => {
-                claim.namespace == namespace
-                    && pod_kinds::list_claims(spec).any(|name| name == claim.name)
-            }
-            ModelDestination::Bucket(bucket) => is_named(&bucket.to_string()),
-            ModelDestination::Depot => {
-                self.depot.as_ref().is_some_and(|url| is_named(url.trim_end_matches('/')))
-            }
-            ModelDestination::Folder(_) => false,
-        }
-    }
-}
 
 /// A workload that reads models.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -226,8 +162,7 @@ fn read_model_reader(
     if read.is_empty() {
         return None;
     }
-    let models: BTreeSet<&str> =
-        read.iter().flat_map(|target| &target.models).map(String::as_str).collect();
+    let models: BTreeSet<&str> = read.iter().flat_map(|target| target.models()).collect();
     let noted_in = |value: &Value| {
         let noted = value.get("metadata")?.get("annotations")?.get(MODELS)?.as_str();
         noted.map(str::to_owned)
@@ -237,23 +172,16 @@ fn read_model_reader(
         models: models.into_iter().collect::<Vec<_>>().join(" "),
         noted: noted_in(object),
         restarted: noted_in(template),
-        targets: read.iter().map(|target| target.target.to.to_string()).collect(),
+        targets: read.iter().map(|target| target.address()).collect(),
     })
-}
-
-/// Whether a text is in a value or in anything below it.
-fn has_text(value: &Value, text: &str) -> bool {
-    match value {
-        Value::String(own) => own.contains(text),
-        Value::Array(items) => items.iter().any(|item| has_text(item, text)),
-        Value::Object(map) => map.values().any(|item| has_text(item, text)),
-        _ => false,
-    }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use types::lock::Lock;
+    use types::site::Site;
+
     use super::*;
 
     fn list_targets(commit: char) -> Vec<WatchedModels> {
