@@ -39,6 +39,7 @@ pub mod find;
 pub mod image_pins;
 pub mod inspect;
 pub mod manifest;
+pub mod manifest_set;
 pub mod mirrors;
 pub mod offline;
 pub mod phone_home;

@@ -184,7 +184,7 @@ pub(crate) fn parse_yaml(text: &str) -> Result<Value, DocumentFault> {
 
 /// Splits a stream into documents, each with the number of its first line, from 1. Splitting first
 /// and parsing then keeps one broken document from ending the whole stream.
-fn split_documents(stream: &str) -> impl Iterator<Item = (usize, &str)> {
+pub(crate) fn split_documents(stream: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut rest = stream;
     let mut line = 1;
     let mut is_done = false;

@@ -43,7 +43,7 @@ impl RelocationPage<'_> {
         let report = self.report;
         let mut page = ReportPage {
             kind: "Relocation",
-            subject: format!("{} {} to {}", report.chart, report.version, report.site),
+            subject: format!("{} to {}", report.subject(), report.site),
             verdict: self.page_verdict(),
             footer: format!("Written by gantry {gantry}."),
             ..ReportPage::default()

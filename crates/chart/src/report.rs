@@ -13,7 +13,7 @@ use crate::chart::HelmChart;
 use crate::manifest::Manifests;
 use crate::mirrors::{self, MirrorFile, RegistryScheme};
 use crate::relocate::{
-    CompiledInImage, ForeignReference, ProofVerdict, Relocation, RelocationTarget,
+    CompiledInImage, ForeignReference, ProofVerdict, Relocation, RelocationProof, RelocationTarget,
     UnconfirmedDigest, UnexpectedChange, UnlockedImage,
 };
 use crate::{DocumentPath, Result, find};
@@ -22,9 +22,10 @@ use crate::{DocumentPath, Result, find};
 #[derive(Debug, Clone, PartialEq, Serialize, schemars::JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RelocationReport {
-    /// The chart's name.
+    /// The chart's name; of plain manifests that of their release or file.
     pub chart: String,
-    /// The chart's version.
+    /// The chart's version; empty for plain manifests.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub version: String,
     /// The site's registry and path that the images were moved to.
     pub site: String,
@@ -209,6 +210,56 @@ impl RelocationReport {
         relocation: &Relocation,
     ) -> Result<Self> {
         let proof = &relocation.proof;
+        let reasons = &relocation.reasons;
+        let stayed = proof.stayed.iter().zip(reasons).map(|(stayed, reason)| ImageLeftover {
+            image: stayed.from.clone(),
+            to: stayed.to.clone(),
+            place: stayed.place.clone(),
+            kind: LeftoverKind::from_location(&stayed.place, &relocation.rendered),
+            reason: reason.clone(),
+        });
+        let mut report = Self::from_proof(chart.name(), proof, stayed.collect(), target, scheme)?;
+        chart.version().clone_into(&mut report.version);
+        let mut paths: BTreeMap<&Reference, Vec<DocumentPath>> = BTreeMap::new();
+        for line in &relocation.lines {
+            for image in &line.moves {
+                paths.entry(image).or_default().push(line.path.clone());
+            }
+        }
+        for image in &mut report.moved {
+            image.by = paths.remove(&image.from).unwrap_or_default();
+        }
+        report.without_secret.clone_from(&relocation.without_secret);
+        report.notes.clone_from(&relocation.notes);
+        Ok(report)
+    }
+
+    /// Writes the report on plain manifests, which are moved by edits in place. `name` is the release or
+    /// the file.
+    pub fn for_manifests(
+        name: &str,
+        target: &RelocationTarget,
+        scheme: RegistryScheme,
+        proof: &RelocationProof,
+    ) -> Result<Self> {
+        let stayed = proof.stayed.iter().map(|stayed| ImageLeftover {
+            image: stayed.from.clone(),
+            to: stayed.to.clone(),
+            place: stayed.place.clone(),
+            kind: LeftoverKind::Rendered,
+            reason: "its text cannot be edited in place; write the image in one plain text".into(),
+        });
+        Self::from_proof(name, proof, stayed.collect(), target, scheme)
+    }
+
+    /// The report on a proof alone: without values, and with the leftovers that could not be moved.
+    fn from_proof(
+        name: &str,
+        proof: &RelocationProof,
+        mut leftovers: Vec<ImageLeftover>,
+        target: &RelocationTarget,
+        scheme: RegistryScheme,
+    ) -> Result<Self> {
         // An image may be moved at many locations; the table has one row for it.
         let pairs: BTreeSet<(&Reference, &Reference)> =
             proof.moved.iter().map(|moved| (&moved.from, &moved.to)).collect();
@@ -216,39 +267,23 @@ impl RelocationReport {
         for moved in &proof.moved {
             *counts.entry(&moved.from).or_default() += 1;
         }
-        let mut paths: BTreeMap<&Reference, Vec<DocumentPath>> = BTreeMap::new();
-        for line in &relocation.lines {
-            for image in &line.moves {
-                paths.entry(image).or_default().push(line.path.clone());
-            }
-        }
         let moved = pairs.into_iter().map(|(from, to)| RelocatedImage {
             from: from.clone(),
             to: to.clone(),
-            by: paths.get(from).cloned().unwrap_or_default(),
+            by: Vec::new(),
             places: counts.get(from).copied().unwrap_or_default(),
         });
-        let stayed = proof.stayed.iter().zip(&relocation.reasons);
-        let leftovers: Vec<ImageLeftover> = stayed
-            .map(|(stayed, reason)| ImageLeftover {
-                image: stayed.from.clone(),
-                to: stayed.to.clone(),
-                place: stayed.place.clone(),
-                kind: LeftoverKind::from_location(&stayed.place, &relocation.rendered),
-                reason: reason.clone(),
-            })
-            .chain(proof.compiled_in.iter().map(|compiled| ImageLeftover {
-                image: compiled.image.clone(),
-                to: compiled.to.clone(),
-                place: compiled.place.clone(),
-                kind: LeftoverKind::CompiledIn,
-                reason: compiled.reason(),
-            }))
-            .collect();
+        leftovers.extend(proof.compiled_in.iter().map(|compiled| ImageLeftover {
+            image: compiled.image.clone(),
+            to: compiled.to.clone(),
+            place: compiled.place.clone(),
+            kind: LeftoverKind::CompiledIn,
+            reason: compiled.reason(),
+        }));
         let images = leftovers.iter().map(|leftover| leftover.image.clone()).collect();
         Ok(Self {
-            chart: chart.name().to_owned(),
-            version: chart.version().to_owned(),
+            chart: name.to_owned(),
+            version: String::new(),
             site: target.prefix.to_string(),
             verdict: proof.verdict(),
             moved: moved.collect(),
@@ -259,11 +294,16 @@ impl RelocationReport {
             possible: proof.possible.clone(),
             not_locked: proof.not_locked.clone(),
             unconfirmed: proof.unconfirmed.clone(),
-            without_secret: relocation.without_secret.clone(),
-            notes: relocation.notes.clone(),
+            without_secret: Vec::new(),
+            notes: Vec::new(),
             changes: proof.changes.clone(),
             foreign: proof.foreign.clone(),
         })
+    }
+
+    /// What was moved: a chart with its version, or manifests by their name.
+    pub(crate) fn subject(&self) -> String {
+        format!("{} {}", self.chart, self.version).trim_end().to_owned()
     }
 
     /// The verdict with what it does not cover: images that an operator may pull were not looked at.
@@ -304,9 +344,8 @@ impl RelocationReport {
             .collect();
         let (images, places) = (format_count(all.len(), "image"), moved + left + broken);
         let mut text = format!(
-            "{} {}: {images} at {}: {moved} moved, {left} left over",
-            self.chart,
-            self.version,
+            "{}: {images} at {}: {moved} moved, {left} left over",
+            self.subject(),
             format_count(places, "location")
         );
         let registries = format_count(self.registries.len(), "registry");
@@ -324,7 +363,7 @@ impl RelocationReport {
 
     /// The report as a Markdown document.
     pub fn to_markdown(&self) -> String {
-        let mut text = format!("# {} {} to {}\n\n", self.chart, self.version, self.site);
+        let mut text = format!("# {} to {}\n\n", self.subject(), self.site);
         let _ = writeln!(text, "{}\n", self.summary());
         let _ = writeln!(text, "Verdict: **{}**\n", self.verdict_text());
         text.push_str("| image | at the site | locations | set by |\n|---|---|---|---|\n");

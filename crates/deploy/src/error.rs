@@ -34,8 +34,16 @@ pub enum Error {
         /// The chart as gantry.yaml has it.
         chart: String,
     },
-    /// gantry.yaml has no charts.
-    #[error("gantry.yaml has no charts")]
+    /// A set of manifests of gantry.yaml is not in the lock.
+    #[error(
+        "gantry.lock does not match gantry.yaml: the manifests of release {release} are not locked as written there"
+    )]
+    ManifestsNotLocked {
+        /// The release.
+        release: String,
+    },
+    /// gantry.yaml has no releases.
+    #[error("gantry.yaml has no charts and no manifests")]
     NoCharts,
     /// gantry.yaml has no such release.
     #[error("gantry.yaml has no release {name:?}; its releases are: {known}")]
@@ -74,6 +82,17 @@ pub enum Error {
     /// A chart is in none of the places inside the air gap.
     #[error("{cause}")]
     NoChart {
+        /// The release.
+        release: String,
+        /// Where it was looked for.
+        origin: ChartOrigin,
+        /// Why it is not there.
+        #[source]
+        cause: remote::Error,
+    },
+    /// A set of manifests is in none of the places inside the air gap.
+    #[error("{cause}")]
+    NoManifests {
         /// The release.
         release: String,
         /// Where it was looked for.

@@ -1,6 +1,6 @@
-//! A plain file as an OCI artifact with one layer. Entries of `files:` and models given by a URL
-//! are stored in this form, so that a registry can hold them like images. The manifest depends on
-//! the file's name and content only: the same file always gets the same digest.
+//! A plain file as an OCI artifact with one layer. Entries of `files:`, models given by a URL and sets of
+//! plain manifests are stored in this form, so that a registry can hold them like images. The manifest
+//! depends on the file's name and content only: the same file always gets the same digest.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,6 +14,8 @@ use crate::{Error, Result};
 
 /// The host in the names of files: `files.gantry/<name>:<first 12 hex of the sha256>`.
 const HOST: &str = "files.gantry";
+/// The host in the names of sets of manifests: `manifests.gantry/<release>:<first 12 hex of the sha256>`.
+const MANIFESTS_HOST: &str = "manifests.gantry";
 /// The content of the empty config (image-spec 1.1, "Guidance for an empty descriptor").
 const EMPTY_CONFIG: &[u8] = b"{}";
 /// Media type of a file of unknown type (RFC 2046, section 4.5.1).
@@ -41,18 +43,50 @@ pub struct FileArtifact {
 
 /// Builds the artifact of a file with this name and content.
 pub fn build_file_artifact(title: &str, content: Blob) -> Result<FileArtifact> {
-    let reference = Reference::new(
-        HOST,
-        &to_repository_segment(title),
-        Some(&content.digest.short_hex()),
-        None,
-    )?;
-    let mut layer = Descriptor::new(OCTETS, content.digest, content.size);
+    let kind = ArtifactKind { host: HOST, artifact: media_type::GANTRY_FILE, layer: OCTETS };
+    build_artifact(&kind, &to_repository_segment(title), title, content, |name, manifest| {
+        Root::for_file(name, manifest, title)
+    })
+}
+
+/// Builds the artifact of a set of plain manifests: `manifests.gantry/<release>:<first 12 hex digits of
+/// the sha256>`, with the stream as its one layer.
+pub fn build_manifests_artifact(release: &str, content: Blob) -> Result<FileArtifact> {
+    let kind = ArtifactKind {
+        host: MANIFESTS_HOST,
+        artifact: media_type::GANTRY_MANIFESTS,
+        layer: media_type::YAML,
+    };
+    let title = format!("{release}.yaml");
+    build_artifact(&kind, &to_repository_segment(release), &title, content, |name, manifest| {
+        Root::for_manifests(name, manifest, release)
+    })
+}
+
+/// What tells artifacts of one kind from others.
+struct ArtifactKind {
+    /// The host in their names.
+    host: &'static str,
+    /// The artifact type of the manifest.
+    artifact: &'static str,
+    /// The media type of the layer.
+    layer: &'static str,
+}
+
+fn build_artifact(
+    kind: &ArtifactKind,
+    segment: &str,
+    title: &str,
+    content: Blob,
+    make_root: impl FnOnce(&Reference, Blob) -> Root,
+) -> Result<FileArtifact> {
+    let reference = Reference::new(kind.host, segment, Some(&content.digest.short_hex()), None)?;
+    let mut layer = Descriptor::new(kind.layer, content.digest, content.size);
     layer.annotations.insert(annotation::TITLE.to_owned(), title.to_owned());
     let manifest = Manifest {
         schema_version: 2,
         media_type: Some(media_type::OCI_MANIFEST.to_owned()),
-        artifact_type: Some(media_type::GANTRY_FILE.to_owned()),
+        artifact_type: Some(kind.artifact.to_owned()),
         config: Some(Descriptor::new(media_type::OCI_EMPTY, EMPTY.digest, EMPTY.size)),
         layers: vec![layer],
         manifests: vec![],
@@ -62,7 +96,7 @@ pub fn build_file_artifact(title: &str, content: Blob) -> Result<FileArtifact> {
     let manifest = serde_json::to_vec(&manifest)
         .map_err(|error| Error::invalid_document(format!("the manifest of {title}"), error))?;
     let manifest_blob = Blob { digest: sha256(&manifest), size: manifest.len() as u64 };
-    let root = Root::for_file(&reference, manifest_blob, title);
+    let root = make_root(&reference, manifest_blob);
     Ok(FileArtifact { reference, title: title.to_owned(), content, manifest, manifest_blob, root })
 }
 

@@ -229,6 +229,13 @@ pub enum Error {
         #[source]
         message: Cause,
     },
+    /// A set of plain manifests cannot be used.
+    #[error("{reason}")]
+    Manifests {
+        /// The document, what is wrong with it, and the next step.
+        #[source]
+        reason: Cause,
+    },
     /// A program that is needed is missing, too old, or failed.
     #[error("{program}: {reason}")]
     Program {
@@ -299,6 +306,7 @@ impl Error {
             | Self::Gated { .. }
             | Self::AccessRefused { .. }
             | Self::Render { .. }
+            | Self::Manifests { .. }
             | Self::Program { .. } => true,
             // A host that cannot be reached may be so tomorrow: that is the network's, not the input's.
             Self::Net { cause, .. } => matches!(

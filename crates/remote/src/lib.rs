@@ -16,6 +16,7 @@ pub mod fetch;
 pub mod helm;
 pub mod http;
 pub mod hub;
+pub mod kustomize;
 mod linked_folder;
 pub mod local;
 mod lock_manifest;

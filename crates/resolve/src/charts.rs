@@ -6,21 +6,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chart::OperatorRules;
-use chart::find::{Confidence, FoundImage};
+use chart::find::FoundImage;
 use futures::stream::{self, StreamExt};
 use remote::helm::{self, ChartArchive};
 use remote::oci::RegistryClient;
 use types::input::{self, ChartSource, Input};
-use types::lock::{self, ImageMention};
+use types::lock;
 use types::{Digest, Manifest, Reference, media_type};
 
 use crate::ResolveProblem;
 use crate::context::{LOOKUPS, ResolveContext, resolve_path_from, run_blocking};
 use crate::opened_chart::OpenedChart;
 use crate::pins::LockPins;
-use crate::possible_images::{
-    self, LeftOutCause, LeftOutImage, MissingImagePolicy, PossibleSelection, explain_possible,
-};
+use crate::release_images::ReleaseImages;
 
 /// The registry host in the names of charts that come from local folders and archives.
 const LOCAL: &str = "charts.gantry";
@@ -31,23 +29,16 @@ const RELEASE: &str = "release-name";
 /// A resolved chart, and the images that its renders name.
 pub(crate) struct ResolvedChart {
     pub(crate) locked: lock::LockedChart,
-    pub(crate) images: Vec<ChartImage>,
-    /// Images that are only possible and that the input does not include.
-    pub(crate) left_out: Vec<LeftOutImage>,
+    pub(crate) images: ReleaseImages,
 }
 
-/// An image that a render names and that is carried.
-pub(crate) struct ChartImage {
-    pub(crate) reference: Reference,
-    pub(crate) seen: ImageMention,
-    pub(crate) if_absent: MissingImagePolicy,
-}
-
-/// Resolves all charts of the input, several at once.
+/// Resolves all charts of the input, several at once. The images of those that have no `include:` of
+/// their own are added to `common`.
 pub(crate) async fn resolve_charts(
     world: &ResolveContext,
     input: &Input,
     pins: &LockPins<'_>,
+    common: &mut BTreeSet<Reference>,
     problems: &mut Vec<ResolveProblem>,
 ) -> Vec<ResolvedChart> {
     if input.charts.is_empty() {
@@ -75,27 +66,18 @@ pub(crate) async fn resolve_charts(
         .collect()
         .await;
     let mut resolved = Vec::new();
-    let mut has_all = true;
-    // The images of the charts that have no `include:` of their own.
-    let mut common = BTreeSet::new();
     for (chart, outcome) in outcomes {
         match outcome {
             Ok(one) => {
                 if chart.include.is_none() {
-                    common.extend(one.images.iter().map(|image| image.reference.clone()));
-                    common.extend(one.left_out.iter().map(|image| image.reference.clone()));
+                    common.extend(one.images.references().cloned());
                 }
                 resolved.push(one);
             }
             Err(cause) => {
-                has_all = false;
                 problems.push(ResolveProblem { thing: format_source(&chart.source), cause });
             }
         }
-    }
-    // A chart that failed may have the image.
-    if has_all {
-        possible_images::check_common_patterns(input, &common, problems);
     }
     resolved
 }
@@ -143,56 +125,8 @@ async fn resolve_chart(
         manifest,
     };
     let found = find_chart_images(world, chart, &locked, binary, rules).await?;
-    let selection = PossibleSelection::new(input, chart)?;
-    select_chart_images(chart, locked, found, &selection)
-}
-
-/// Divides the images of a chart into those that are carried and those that are left out.
-fn select_chart_images(
-    chart: &input::InputChart,
-    locked: lock::LockedChart,
-    found: Vec<FoundImage>,
-    selection: &PossibleSelection,
-) -> remote::Result<ResolvedChart> {
-    if chart.include.is_some() {
-        let all: BTreeSet<_> = found.iter().map(|found| found.reference.clone()).collect();
-        if let Some(pattern) = selection.list_unmatched(&all).first() {
-            let place = format!("the release {}", locked.release);
-            return Err(possible_images::unmatched_error(pattern, &place, &all));
-        }
-    }
-    let mut resolved = ResolvedChart { locked, images: Vec::new(), left_out: Vec::new() };
-    let mut left_out = BTreeSet::new();
-    for found in found {
-        let policy = selection.find_policy(&found);
-        let release = resolved.locked.release.clone();
-        let possible = (found.confidence == Confidence::Possible).then(|| explain_possible(&found));
-        let Some(if_absent) = policy else {
-            // The first place is enough: the reason is mostly the same at all of them.
-            if left_out.insert(found.reference.clone()) {
-                resolved.left_out.push(LeftOutImage {
-                    release,
-                    reference: found.reference,
-                    location: found.place.to_string(),
-                    cause: LeftOutCause::Possible,
-                    reason: possible.unwrap_or_default(),
-                });
-            }
-            continue;
-        };
-        let place = found.place;
-        let field = place.path.to_string();
-        let seen = ImageMention {
-            by: release,
-            template: place.template,
-            object: Some(format!("{}/{}", place.kind, place.name)),
-            field: Some(field).filter(|field| !field.is_empty()),
-            values: found.values.iter().map(ToString::to_string).collect(),
-            possible,
-        };
-        resolved.images.push(ChartImage { reference: found.reference, seen, if_absent });
-    }
-    Ok(resolved)
+    let images = ReleaseImages::select(&locked.release, found, chart.include.as_ref(), input)?;
+    Ok(ResolvedChart { locked, images })
 }
 
 /// A chart that is in the store.

@@ -55,6 +55,17 @@ pub(crate) fn check_names(lock: &Lock) -> Result<()> {
             });
         }
     }
+    for set in &lock.manifests {
+        let place = format!("the manifests {}", set.from.join(", "));
+        let key = (set.release.as_str(), set.namespace.as_deref());
+        if let Some(first) = releases.insert(key, place.clone()) {
+            return Err(Error::NameCollision {
+                name: format!("the release {}", set.release),
+                first,
+                second: place,
+            });
+        }
+    }
     Ok(())
 }
 
@@ -67,6 +78,10 @@ fn list_places(lock: &Lock) -> Vec<(&Reference, Digest, String)> {
             chart.manifest.digest,
             format!("the chart {}", chart.chart),
         ));
+    }
+    for set in &lock.manifests {
+        let place = format!("the manifests of the release {}", set.release);
+        places.push((&set.reference, set.manifest.digest, place));
     }
     for image in &lock.images {
         places.push((&image.reference, image.digest, describe_source(image)));
@@ -176,6 +191,7 @@ mod tests {
             platforms: vec![],
             requests: vec![],
             charts,
+            manifests: vec![],
             images,
             models: vec![],
             files: vec![],

@@ -218,6 +218,7 @@ mod tests {
             platforms,
             requests: vec![],
             charts: vec![],
+            manifests: vec![],
             images,
             models: vec![],
             files: vec![],

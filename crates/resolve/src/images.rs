@@ -1,4 +1,4 @@
-//! Resolves images: those of the input and those that charts name, each looked up once.
+//! Resolves images: those of the input and those that releases name, each looked up once.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use types::{Platform, Reference};
 
 use crate::ResolveProblem;
 use crate::archives::{self, ArchiveImages, build_locked_image};
-use crate::charts::ResolvedChart;
 use crate::context::{LOOKUPS, ResolveContext, run_blocking};
 use crate::pins::LockPins;
 use crate::possible_images::{LeftOutCause, LeftOutImage, MissingImagePolicy};
+use crate::release_images::ReleaseImages;
 
 /// An image to look up.
 struct RequestedImage {
@@ -33,16 +33,16 @@ struct RequestedImage {
 #[derive(Default)]
 pub(crate) struct ResolvedImages {
     pub(crate) images: Vec<lock::LockedImage>,
-    /// Images that charts name, but that no registry has.
+    /// Images that releases name, but that no registry has.
     pub(crate) left_out: Vec<LeftOutImage>,
 }
 
-/// Resolves all images of the input and of its charts.
+/// Resolves all images of the input and of its releases.
 pub(crate) async fn resolve_images(
     world: &ResolveContext,
     input: &Input,
     pins: &LockPins<'_>,
-    charts: &[ResolvedChart],
+    releases: &[&ReleaseImages],
     problems: &mut Vec<ResolveProblem>,
 ) -> ResolvedImages {
     let ArchiveImages { images: local, has_unread_archives } =
@@ -52,7 +52,7 @@ pub(crate) async fn resolve_images(
     if has_unread_archives {
         return resolved;
     }
-    let outcomes: Vec<_> = stream::iter(collect_images(input, charts, &local))
+    let outcomes: Vec<_> = stream::iter(collect_images(input, releases, &local))
         .map(|wanted| async {
             let outcome = resolve_image(world, &wanted, pins).await;
             (wanted, outcome)
@@ -81,20 +81,20 @@ pub(crate) async fn resolve_images(
             Err(cause) => problems.push(ResolveProblem { thing: wanted.describe_request(), cause }),
         }
     }
-    resolved.images.extend(add_mentions(local, charts));
+    resolved.images.extend(add_mentions(local, releases));
     for image in &resolved.images {
         report_missing_platforms(world, image);
     }
     resolved
 }
 
-/// Adds to images of archives the places where charts name them.
+/// Adds to images of archives the places where releases name them.
 fn add_mentions(
     mut local: Vec<lock::LockedImage>,
-    charts: &[ResolvedChart],
+    releases: &[&ReleaseImages],
 ) -> Vec<lock::LockedImage> {
     let mut mentions: HashMap<&Reference, Vec<&ImageMention>> = HashMap::new();
-    for named in charts.iter().flat_map(|chart| &chart.images) {
+    for named in releases.iter().flat_map(|release| &release.carried) {
         mentions.entry(&named.reference).or_default().push(&named.seen);
     }
     for image in &mut local {
@@ -104,11 +104,11 @@ fn add_mentions(
     local
 }
 
-/// The images of the input and of the charts that are not in an archive, each reference once. For an
+/// The images of the input and of the releases that are not in an archive, each reference once. For an
 /// image in both, the input decides on platforms and source.
 fn collect_images(
     input: &Input,
-    charts: &[ResolvedChart],
+    releases: &[&ReleaseImages],
     local: &[lock::LockedImage],
 ) -> Vec<RequestedImage> {
     // Those that are to be in an archive are not looked up either: that was reported there.
@@ -140,7 +140,7 @@ fn collect_images(
         };
         all.insert(reference, wanted);
     }
-    for named in charts.iter().flat_map(|chart| &chart.images) {
+    for named in releases.iter().flat_map(|release| &release.carried) {
         if in_archives.contains(&named.reference) && !all.contains_key(&named.reference) {
             continue;
         }

@@ -1,6 +1,6 @@
-//! Locks an input: charts first, then the images that they name, models and files.
+//! Locks an input: charts and manifests first, then the images that they name, models and files.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use types::Reference;
 use types::input::Input;
@@ -9,10 +9,10 @@ use types::lock::{self, Lock};
 use crate::pins::LockPins;
 use crate::{
     Error, LeftOutImage, ResolveContext, Result, UpgradeSelection, charts, collisions, files,
-    images, models, requests,
+    images, manifests, models, possible_images, requests,
 };
 
-/// A lock, and what its charts name that is not in it.
+/// A lock, and what its releases name that is not in it.
 #[derive(Debug)]
 pub struct LockedInput {
     /// The lock.
@@ -40,21 +40,37 @@ pub async fn lock_input(
         return Err(Error::Upgrade { name: (*unknown).to_owned() });
     }
     let mut problems = Vec::new();
-    let mut charts = charts::resolve_charts(world, input, &pins, &mut problems).await;
-    let resolved = images::resolve_images(world, input, &pins, &charts, &mut problems).await;
+    let mut common = BTreeSet::new();
+    let mut charts = charts::resolve_charts(world, input, &pins, &mut common, &mut problems).await;
+    let mut manifests =
+        manifests::resolve_manifests(world, input, &mut common, &mut problems).await;
+    // A release that failed may have the image that a pattern of the input is for.
+    if problems.is_empty() {
+        possible_images::check_common_patterns(input, &common, &mut problems);
+    }
+    let named: Vec<_> = charts
+        .iter()
+        .map(|chart| &chart.images)
+        .chain(manifests.iter().map(|set| &set.images))
+        .collect();
+    let resolved = images::resolve_images(world, input, &pins, &named, &mut problems).await;
     let models = models::resolve_models(world, input, &pins, &mut problems).await;
     let files = files::resolve_files(world, input, &mut problems).await;
     if !problems.is_empty() {
         return Err(Error::Several(problems));
     }
     let mut left_out = resolved.left_out;
-    left_out.extend(charts.iter_mut().flat_map(|chart| std::mem::take(&mut chart.left_out)));
+    let named = charts.iter_mut().map(|chart| &mut chart.images);
+    let named = named.chain(manifests.iter_mut().map(|set| &mut set.images));
+    left_out.extend(named.flat_map(|images| std::mem::take(&mut images.left_out)));
+    manifests::check_objects(&manifests)?;
     let mut lock = Lock {
         version: lock::VERSION,
         name: input.name.clone(),
         platforms: input.platforms.clone(),
         requests: requests::list_requests(&world.base, input)?,
         charts: charts.into_iter().map(|chart| chart.locked).collect(),
+        manifests: manifests.into_iter().map(|set| set.locked).collect(),
         images: resolved.images,
         models,
         files,

@@ -70,6 +70,7 @@ impl<'a> LockPins<'a> {
             .iter()
             .map(chart_names)
             .chain(previous.images.iter().map(|image| reference_names(&image.reference)))
+            .chain(previous.manifests.iter().map(|set| vec![set.release.clone()]))
             .chain(previous.models.iter().map(model_names))
             .chain(previous.files.iter().map(|file| vec![file.file.clone()]))
             .flatten()
@@ -267,6 +268,7 @@ mod tests {
             platforms: vec![Platform::linux_amd64()],
             requests: vec![],
             charts: vec![make_chart("oci://ghcr.io/org/charts/app")],
+            manifests: vec![],
             images: vec![
                 make_image("nginx:1.25", None),
                 make_image("own:1", Some(lock::ImageOrigin::Archive("own.tar".into()))),

@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 use chart::find::{Confidence, FoundImage};
 use remote::name_pattern::NamePattern;
 use types::Reference;
-use types::input::{Input, InputChart, PossibleImages};
+use types::input::{Input, PossibleImages};
 
 use crate::ResolveProblem;
 
-/// Why an image that charts name is not in the lock.
+/// Why an image that releases name is not in the lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LeftOutCause {
     /// It is only possible that it is pulled, and the input does not include it.
@@ -19,10 +19,10 @@ pub enum LeftOutCause {
     Absent,
 }
 
-/// An image that charts name and that is not in the lock.
+/// An image that releases name and that is not in the lock.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LeftOutImage {
-    /// The release whose chart names it.
+    /// The release that names it.
     pub release: String,
     /// The image.
     pub reference: Reference,
@@ -43,7 +43,7 @@ pub(crate) enum MissingImagePolicy {
     Fail,
 }
 
-/// Which images that are only possible are carried for a chart.
+/// Which images that are only possible are carried for a release.
 pub(crate) enum PossibleSelection {
     Nothing,
     All,
@@ -51,12 +51,12 @@ pub(crate) enum PossibleSelection {
 }
 
 impl PossibleSelection {
-    /// The selection of a chart: its own, or that of the whole input.
+    /// The selection of a release: its own, or that of the whole input.
     ///
     /// # Errors
     /// A pattern that is not valid.
-    pub(crate) fn new(input: &Input, chart: &InputChart) -> remote::Result<Self> {
-        Self::from_input(chart.include.as_ref().unwrap_or(&input.include))
+    pub(crate) fn new(input: &Input, own: Option<&PossibleImages>) -> remote::Result<Self> {
+        Self::from_input(own.unwrap_or(&input.include))
     }
 
     fn from_input(include: &PossibleImages) -> remote::Result<Self> {
@@ -107,7 +107,7 @@ pub(crate) fn explain_possible(found: &FoundImage) -> String {
     found.note.clone().unwrap_or_else(|| found.pattern.as_str().to_owned())
 }
 
-/// Adds a problem for each pattern of the top level's `include:` that matches no image of the charts
+/// Adds a problem for each pattern of the top level's `include:` that matches no image of the releases
 /// that it counts for.
 pub(crate) fn check_common_patterns(
     input: &Input,
@@ -118,7 +118,7 @@ pub(crate) fn check_common_patterns(
     match PossibleSelection::from_input(&input.include) {
         Ok(selection) => {
             for pattern in selection.list_unmatched(images) {
-                let cause = unmatched_error(pattern, "the charts", images);
+                let cause = unmatched_error(pattern, "the charts and manifests", images);
                 problems.push(ResolveProblem { thing: thing.to_owned(), cause });
             }
         }
@@ -134,7 +134,7 @@ pub(crate) fn unmatched_error(
 ) -> remote::Error {
     let there: Vec<String> = images.iter().map(ToString::to_string).collect();
     let what = format!(
-        "include: an image of {place} that matches {pattern:?} (one that no chart names belongs under images:)"
+        "include: an image of {place} that matches {pattern:?} (one that no release names belongs under images:)"
     );
     remote::Error::not_found_among(what, &there)
 }

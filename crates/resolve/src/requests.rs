@@ -6,10 +6,13 @@ use std::path::Path;
 use serde::Serialize;
 use store::hash::{DigestHasher, sha256};
 use types::Digest;
-use types::input::{ChartSource, Input, InputChart, InputModel, PossibleImages};
+use types::input::{
+    ChartSource, Input, InputChart, InputManifestSet, InputModel, ManifestSource, PossibleImages,
+};
 use types::lock::{InputChange, Lock, LockedRequest};
 
 use crate::context::resolve_path_from;
+use crate::manifest_sources::list_source_files;
 use crate::{Error, Result};
 
 /// The hex digits of a digest that a lock records: enough to notice every change, short enough for
@@ -64,6 +67,10 @@ pub(crate) fn list_requests(base: &Path, input: &Input) -> Result<Vec<LockedRequ
         let request = make_request(&describe_chart(chart), chart)?;
         requests.push(LockedRequest { files: digest_files(base, chart), ..request });
     }
+    for set in &input.manifests {
+        let request = make_request(&describe_manifest_set(set), set)?;
+        requests.push(LockedRequest { files: digest_sources(base, set), ..request });
+    }
     for image in &input.images {
         requests.push(make_request(&format!("image {}", image.reference), image)?);
     }
@@ -106,6 +113,11 @@ fn describe_chart(chart: &InputChart) -> String {
     }
 }
 
+fn describe_manifest_set(set: &InputManifestSet) -> String {
+    let sources: Vec<String> = set.sources.iter().map(ManifestSource::locked_name).collect();
+    format!("release {} ({})", set.release, sources.join(", "))
+}
+
 fn describe_model(model: &InputModel) -> String {
     match model {
         InputModel::Hub { id, .. } => format!("model {id}"),
@@ -113,6 +125,19 @@ fn describe_model(model: &InputModel) -> String {
         InputModel::Url { url, .. } => format!("model {url}"),
         InputModel::ImagePath { image, path, .. } => format!("models in {path} of {image}"),
     }
+}
+
+/// The digest of the contents of all files that a set of manifests is made of; `None` where all of them
+/// are at URLs. What cannot be read counts as empty: whoever needs it says so.
+fn digest_sources(base: &Path, set: &InputManifestSet) -> Option<String> {
+    let is_local = |source: &&ManifestSource| !matches!(source, ManifestSource::Url { .. });
+    let mut digests: Vec<Digest> = Vec::new();
+    for source in set.sources.iter().filter(is_local) {
+        let files = list_source_files(base, source).unwrap_or_default();
+        digests.push(sha256(files.len().to_string().as_bytes()));
+        digests.extend(files.iter().map(|file| sha256(&std::fs::read(file).unwrap_or_default())));
+    }
+    join_digests(&digests)
 }
 
 /// The digest of the contents of all files with values of a chart and its variants, and of a local chart;
@@ -140,11 +165,16 @@ fn digest_files(base: &Path, chart: &InputChart) -> Option<String> {
             Ok(path.to_owned())
         });
     }
+    join_digests(&digests)
+}
+
+/// One digest for all of these; `None` where there is none.
+fn join_digests(digests: &[Digest]) -> Option<String> {
     if digests.is_empty() {
         return None;
     }
     let mut hash = DigestHasher::new_sha256();
-    for digest in &digests {
+    for digest in digests {
         hash.update(digest.as_bytes());
     }
     Some(hash.finish().hex()[..DIGITS].to_owned())
@@ -166,6 +196,7 @@ mod tests {
             platforms: vec![],
             requests: list_requests(base, &read(before)).unwrap(),
             charts: vec![],
+            manifests: vec![],
             images: vec![],
             models: vec![],
             files: vec![],

@@ -1,4 +1,5 @@
-//! A plain file, read from its artifact: an entry of `files:`, or a model that was given by its URL.
+//! A plain file, read from its artifact: an entry of `files:`, a model that was given by its URL, or
+//! the stream of a set of manifests.
 
 use crate::annotation::TITLE;
 use crate::snapshot::{check_model_path, find_annotation};
@@ -24,11 +25,8 @@ impl CarriedFile {
             // ORAS names the file at the layer alone.
             layer.annotations.get(TITLE).map(String::as_str)
         })?;
-        (root.kind == RootKind::File && is_file_name(title)).then(|| Self {
-            title: title.to_owned(),
-            size: layer.size,
-            digest: layer.digest,
-        })
+        (matches!(root.kind, RootKind::File | RootKind::Manifests) && is_file_name(title))
+            .then(|| Self { title: title.to_owned(), size: layer.size, digest: layer.digest })
     }
 }
 

@@ -218,6 +218,8 @@ pub enum RootKind {
     Ollama,
     /// A plain file as an artifact of one layer.
     File,
+    /// A set of plain Kubernetes manifests as an artifact of one layer.
+    Manifests,
     /// A signature, SBOM or attestation of another root.
     Attached,
 }
@@ -231,6 +233,7 @@ impl RootKind {
             Self::Model => "model",
             Self::Ollama => "ollama",
             Self::File => "file",
+            Self::Manifests => "manifests",
             Self::Attached => "attached",
         }
     }
@@ -243,6 +246,7 @@ impl RootKind {
             Some("model") => Self::Model,
             Some("ollama") => Self::Ollama,
             Some("file") => Self::File,
+            Some("manifests") => Self::Manifests,
             Some("attached") => Self::Attached,
             _ => Self::Image,
         }
@@ -253,7 +257,8 @@ impl RootKind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Root {
     /// The full name. Models are `huggingface.co/<id in lower case>:<commit>`, files
-    /// `files.gantry/<name>:<first 12 hex of the sha256>`.
+    /// `files.gantry/<name>:<first 12 hex of the sha256>`, sets of manifests
+    /// `manifests.gantry/<release>:<first 12 hex of the sha256>`.
     pub name: Reference,
     /// Whether it is an image, a chart, a model, …
     pub kind: RootKind,

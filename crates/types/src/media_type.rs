@@ -39,6 +39,10 @@ pub const MODEL_DOC: &str = "application/vnd.cncf.model.doc.v1.raw";
 pub const MODEL_CODE: &str = "application/vnd.cncf.model.code.v1.raw";
 /// Gantry's artifact type for a plain file (a runbook, a model from a URL).
 pub const GANTRY_FILE: &str = "application/vnd.gantry.file.v1";
+/// Gantry's artifact type for a set of plain Kubernetes manifests.
+pub const GANTRY_MANIFESTS: &str = "application/vnd.gantry.manifests.v1";
+/// A stream of YAML documents (RFC 9512).
+pub const YAML: &str = "application/yaml";
 
 /// The `Accept` header of a manifest request. All four: a registry that finds none of its types here
 /// converts the manifest (docker's schema 1), which changes its digest, or answers 404.

@@ -93,6 +93,7 @@ fn make_lock(size: LockSize) -> Lock {
         platforms: platforms.to_vec(),
         requests: requests.collect(),
         charts: vec![],
+        manifests: vec![],
         images: (0..size.images).map(image).collect(),
         models: if size.model_files > 0 { vec![LockedModel::Hub(model)] } else { vec![] },
         files: vec![],

@@ -110,6 +110,7 @@ fn lock_of(name: &str, seeds: &[ImageSeed]) -> Lock {
         platforms: vec![],
         requests: vec![],
         charts: vec![],
+        manifests: vec![],
         images: seeds.iter().map(locked_image).collect(),
         models: vec![],
         files: vec![],

@@ -147,11 +147,13 @@ impl NeedsFinder<'_> {
     ) -> Option<(&'r RuntimeModelSource, RuleFields)> {
         let mut elsewhere = None;
         let mut candidates: Vec<&ModelSource> = self.offline.models.iter().collect();
-        // A claim that is assigned to this container comes first, then sources with a layout for a
+        // A claim that is assigned to this container comes first, then one that it mounts already (each of
+        // two servers may have its own), then sources with a layout for a
         // certain runtime, then those in the cache layout that most runtimes can read.
         candidates.sort_by_key(|models| {
             let is_own = self.is_claim_assigned(models, container) == Some(true);
-            (!is_own, layout_of_source(models) == ModelLayout::default())
+            let is_mounted = mounts::is_claim_mounted(pod, container, models);
+            (!is_own, !is_mounted, layout_of_source(models) == ModelLayout::default())
         });
         for models in candidates {
             match models {
@@ -160,7 +162,8 @@ impl NeedsFinder<'_> {
                     else {
                         continue;
                     };
-                    if self.offline.namespace.as_ref().is_some_and(|own| own != namespace) {
+                    let own = pod.namespace().or(self.offline.namespace.as_deref());
+                    if own.is_some_and(|own| own != namespace) {
                         elsewhere = Some((namespace, claim));
                         continue;
                     }

@@ -42,6 +42,7 @@ pub(super) fn find_foreign_issuers(manifests: &Manifests, issuer: Option<&str>) 
             found.patches.push(ObjectPatch {
                 kind: document.kind().to_owned(),
                 name: document.name().to_owned(),
+                namespace: Some(document.namespace().to_owned()).filter(|own| !own.is_empty()),
                 hook: document.is_hook(),
                 annotations: [(ANNOTATION.to_owned(), issuer.to_owned())].into(),
                 ..ObjectPatch::default()

@@ -43,9 +43,9 @@ mod table;
 
 pub use offline_wiring::{OfflineWiring, WiringAction, WiringLeftover};
 pub use patch::{ObjectPatch, PatchFile};
-pub use pipeline::wire_release;
+pub use pipeline::{wire_manifests, wire_release};
 pub use report::WiringReportRow;
-pub use request::WiringRequest;
+pub use request::{ManifestWiringRequest, WiringRequest};
 pub use site::{CA_KEY, CA_NAME, CaObjectKind, ModelSource, SiteCa, SiteServices};
 pub use table::WiringTable;
 

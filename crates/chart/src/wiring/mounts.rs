@@ -31,10 +31,7 @@ pub(super) fn mount_claim(
 ) -> Option<String> {
     let ModelSource::Claim { claim, folder, layout, .. } = models else { return None };
     let layout_of = *layout;
-    let is_claim = |volume: &&Value| {
-        volume.pointer("/persistentVolumeClaim/claimName").and_then(Value::as_str)
-            == Some(claim.as_str())
-    };
+    let is_claim = |volume: &&Value| is_volume_of(volume, claim);
     // One claim for each layout is the rule; its name is then short and stable. Only with several
     // of one layout does the claim's name become part of it.
     let layout = match layout_of {
@@ -51,6 +48,24 @@ pub(super) fn mount_claim(
     let source = json!({"persistentVolumeClaim": {"claimName": claim, "readOnly": true}});
     let wanted = DesiredMount { name, at: MODELS_AT, folder, source };
     Some(mount_volume(pod, container, &is_claim, wanted, why, wants))
+}
+
+/// Whether a container mounts the claim that has the models; `false` for what is not a claim.
+pub(super) fn is_claim_mounted(
+    pod: &RenderedPod,
+    container: &RenderedContainer,
+    models: &ModelSource,
+) -> bool {
+    let ModelSource::Claim { claim, .. } = models else { return false };
+    let volumes = list_field(pod.spec, "volumes").filter(|volume| is_volume_of(volume, claim));
+    volumes.map(|volume| text_field(volume, "name")).any(|name| {
+        list_field(container.value, "volumeMounts").any(|mount| text_field(mount, "name") == name)
+    })
+}
+
+/// Whether a volume of a pod is the claim of this name.
+fn is_volume_of(volume: &Value, claim: &str) -> bool {
+    volume.pointer("/persistentVolumeClaim/claimName").and_then(Value::as_str) == Some(claim)
 }
 
 /// A volume that a container needs: its name, mount path, folder, and source.

@@ -13,7 +13,7 @@ use super::offline_wiring::{OfflineWiring, WiringAction, WiringLeftover};
 use super::plan::WiringPlan;
 use super::pods::{self, RenderedPod};
 use super::probe::ValueProbe;
-use super::request::WiringRequest;
+use super::request::{ManifestWiringRequest, WiringRequest};
 use super::{candidates, issuers, prove, settings};
 use crate::manifest::Manifests;
 use crate::overlay::{OverlaySetting, add_settings, build_overlay};
@@ -21,7 +21,7 @@ use crate::proof::differences::find_volatile_leaves;
 use crate::render::{self, RenderFunction};
 use crate::taint::indexed_render::IndexedRender;
 use crate::taint::scopes::ChartScopes;
-use crate::{Error, Result, inspect, values};
+use crate::{Error, OperatorRules, Result, inspect, values};
 
 /// Renders the chart, and counts how often.
 struct CountingRenderer<'a> {
@@ -88,12 +88,36 @@ pub fn wire_release(request: &WiringRequest, render: &RenderFunction) -> Result<
         let plan =
             build_proven_plan(&probe, &wants, &pods, &before, &settings, &mut renders, &mut wiring);
         settings.extend(plan.to_settings(&probe));
-        wiring.lines.extend(plan.to_actions(&probe, &wants, &pods));
+        wiring.lines.extend(plan.to_actions(Some(&probe), &wants, &pods));
         wiring.patches = plan.to_patches(&pods);
     }
     add_issuers(issuers::find_foreign_issuers(manifests, offline.issuer.as_deref()), &mut wiring);
     wiring.settings = settings;
     wiring.renders = renders.spent;
+    Ok(wiring)
+}
+
+/// Finds the offline configuration of plain manifests. They have no values, so all of it is patches.
+///
+/// # Errors
+/// A document that is not valid YAML.
+pub fn wire_manifests(request: &ManifestWiringRequest) -> Result<OfflineWiring> {
+    let ManifestWiringRequest { stream, offline, table, switches } = *request;
+    let inspection = inspect::inspect_stream(stream, &OperatorRules::default());
+    let findings = switches.find_phone_home(&inspection, &|_| true);
+    let manifests = &inspection.manifests.require_readable()?;
+    let pods = pods::find_pods(manifests);
+    let question =
+        NeedsFinder { table, offline, manifests, own: &Value::Null, findings: &findings };
+    let mut wants = question.find_needs(&pods);
+    let mut wiring = OfflineWiring {
+        leftovers: std::mem::take(&mut wants.leftovers),
+        ..OfflineWiring::default()
+    };
+    let plan = WiringPlan::new(None, &wants, &pods);
+    wiring.lines = plan.to_actions(None, &wants, &pods);
+    wiring.patches = plan.to_patches(&pods);
+    add_issuers(issuers::find_foreign_issuers(manifests, offline.issuer.as_deref()), &mut wiring);
     Ok(wiring)
 }
 

@@ -158,10 +158,10 @@ impl WiringPlan {
             .collect()
     }
 
-    /// The rows of the report.
+    /// The rows of the report; without a `probe`, as for [`Self::new`].
     pub(super) fn to_actions(
         &self,
-        probe: &ValueProbe,
+        probe: Option<&ValueProbe>,
         wants: &WiringNeeds,
         pods: &[RenderedPod],
     ) -> Vec<WiringAction> {
@@ -172,7 +172,8 @@ impl WiringPlan {
                 Some(pod.describe_container(container))
             });
             let why = wants.why.get(&(spot.clone(), key.to_owned())).cloned().unwrap_or_default();
-            let by: Option<DocumentPath> = by.map(|index| probe.candidates[index].path.clone());
+            let by: Option<DocumentPath> =
+                by.zip(probe).map(|(index, probe)| probe.candidates[index].path.clone());
             lines.push(WiringAction { what, place: found.unwrap_or_default(), by, why });
         };
         for (env, spot, by) in &self.env {
@@ -192,6 +193,7 @@ impl WiringPlan {
             let mut patch = ObjectPatch {
                 kind: text_field(pod.object, "kind").to_owned(),
                 name: pod.name().to_owned(),
+                namespace: pod.namespace().map(str::to_owned),
                 hook: pod.is_hook,
                 ..ObjectPatch::default()
             };

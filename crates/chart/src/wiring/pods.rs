@@ -51,6 +51,12 @@ impl RenderedPod<'_> {
         self.object.get("metadata").map(|metadata| text_field(metadata, "name")).unwrap_or_default()
     }
 
+    /// The namespace that the object names; `None` where it is the release's.
+    pub(super) fn namespace(&self) -> Option<&str> {
+        let metadata = self.object.get("metadata")?;
+        Some(text_field(metadata, "namespace")).filter(|namespace| !namespace.is_empty())
+    }
+
     /// One of its containers as reports name it: `Deployment web, container app`.
     pub(super) fn describe_container(&self, container: &RenderedContainer) -> String {
         format!("{}, container {}", self.title(), container.name())

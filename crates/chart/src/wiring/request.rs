@@ -23,3 +23,16 @@ pub struct WiringRequest<'a> {
     /// The rules for telemetry. Variables that switch it off are set with the rest.
     pub switches: &'a PhoneHomeRules,
 }
+
+/// The input of [`crate::wiring::wire_manifests`]: plain manifests, and what the site has.
+#[derive(Debug, Clone, Copy)]
+pub struct ManifestWiringRequest<'a> {
+    /// The manifests.
+    pub stream: &'a str,
+    /// Where the site has models, and its CA and issuer.
+    pub offline: &'a SiteServices,
+    /// The rules: how runtimes are recognised, and what they need.
+    pub table: &'a WiringTable,
+    /// The rules for telemetry. Variables that switch it off are set with the rest.
+    pub switches: &'a PhoneHomeRules,
+}

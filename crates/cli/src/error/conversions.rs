@@ -5,6 +5,10 @@ use deploy::prepare::{ChartOrigin, PostRendererReach, ReleaseRefusal};
 
 use super::{CommandError, ErrorKind};
 
+/// The hint where the site's registry does not have what is to be deployed.
+const LOAD_HINT: &str =
+    "load the bundle first: gantry load BUNDLE… --site site.yaml, or name it here: --from BUNDLE…";
+
 impl From<html::Error> for CommandError {
     fn from(error: html::Error) -> Self {
         Self::from_error(ErrorKind::Failed, &error)
@@ -306,7 +310,15 @@ impl From<deploy::Error> for CommandError {
                     ChartOrigin::Given => format!(
                         "check that the bundle or store named with --from contains the chart of release {release}"
                     ),
-                    ChartOrigin::Registry => "load the bundle first: gantry load BUNDLE… --site site.yaml, or name it here: --from BUNDLE…".to_owned(),
+                    ChartOrigin::Registry => LOAD_HINT.to_owned(),
+                })
+            }
+            E::NoManifests { release, origin, cause } => {
+                Self::from(cause).with_hint(match origin {
+                    ChartOrigin::Given => format!(
+                        "check that the bundle or store named with --from contains the manifests of release {release}"
+                    ),
+                    ChartOrigin::Registry => LOAD_HINT.to_owned(),
                 })
             }
             E::SeveralNamespaces { .. } => {
@@ -322,7 +334,7 @@ impl From<deploy::Error> for CommandError {
                     false => format!("its releases are: {}", known.join(", ")),
                 })
             }
-            E::NotLocked { .. } => shown.with_hint(
+            E::NotLocked { .. } | E::ManifestsNotLocked { .. } => shown.with_hint(
                 "where there is internet access, run gantry lock, then fetch and pack, and load the new bundle",
             ),
             E::MissingValuesFile { .. } => shown.with_hint(

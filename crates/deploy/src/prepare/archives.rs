@@ -1,5 +1,5 @@
-//! Finds the archives of locked charts inside the air gap: in bundle files or a store, at the local path
-//! of gantry.yaml, or in the site's registry. Each must have the digest in the lock.
+//! Finds locked charts and manifests inside the air gap: in bundle files or a store, at the local path of
+//! gantry.yaml (charts only), or in the site's registry. Each must have the digest in the lock.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,17 +7,21 @@ use std::sync::Arc;
 
 use net::{Client, Mirrors};
 use remote::helm;
-use remote::oci::RegistryClient;
+use remote::oci::{self, RegistryClient};
 use remote::scratch::ScratchFolder;
 use store::{Source, Store};
+use types::Cause;
 use types::input::ChartSource;
 use types::site::RegistryTarget;
 
 use super::chart_origin::ChartOrigin;
-use super::selection::SelectedRelease;
+use super::selection::{SelectedManifests, SelectedRelease};
 use crate::{Error, Result};
 
-/// Where chart archives are looked for.
+/// The longest stream of manifests that is read; the files of a set are bounded when it is locked.
+const MAX_STREAM: u64 = 256 << 20;
+
+/// Where charts and manifests are looked for.
 pub struct ChartArchives<'a> {
     /// The folder of gantry.yaml, to which the paths of local charts are relative.
     pub base: &'a Path,
@@ -70,6 +74,46 @@ impl ChartArchives<'_> {
             Ok(()) => Ok(path),
             Err(cause) => Err(Error::Write { path, cause }),
         }
+    }
+
+    /// Reads the stream of a set of manifests, as it was locked.
+    pub(super) async fn read_manifests(&self, selected: &SelectedManifests) -> Result<String> {
+        let missing = |origin| {
+            let release = selected.name().to_owned();
+            move |cause| Error::NoManifests { release, origin, cause }
+        };
+        let read = |source: &dyn Source| {
+            store::read_blob(source, &selected.locked.content.digest, MAX_STREAM)
+                .map_err(remote::Error::from)
+        };
+        let bytes = match &self.from {
+            Some(source) => read(source.as_ref()).map_err(missing(ChartOrigin::Given))?,
+            None => match self.pull_manifests(selected).await {
+                Ok(bytes) => bytes,
+                // As for charts: a machine that both fetched and deploys has them in its store.
+                Err(error) => {
+                    let stored = self.store.as_ref().and_then(|store| read(store).ok());
+                    stored.ok_or_else(|| match error {
+                        Error::Helm(cause) => missing(ChartOrigin::Registry)(cause),
+                        other => other,
+                    })?
+                }
+            },
+        };
+        String::from_utf8(bytes).map_err(|error| {
+            let reason = Cause::about("it is not a text in UTF-8", error);
+            let what = format!("the manifests of release {}", selected.name());
+            Error::Helm(remote::Error::Damaged { what, reason })
+        })
+    }
+
+    async fn pull_manifests(&self, selected: &SelectedManifests) -> Result<Vec<u8>> {
+        let prefix = self.registry.parse_prefix()?;
+        let name = prefix.site_reference(self.registry.naming, &selected.locked.reference)?;
+        let registry = RegistryClient::new(&self.client, &self.mirrors, name.registry());
+        let what = format!("the manifests {name}");
+        let blob = selected.locked.content;
+        Ok(oci::download_document(&registry, name.repository(), &what, blob, MAX_STREAM).await?)
     }
 
     async fn pull_from_site(&self, selected: &SelectedRelease) -> Result<Vec<u8>> {

@@ -3,7 +3,8 @@
 //!
 //! Data flow: [`select_releases`] matches charts of gantry.yaml with the lock,
 //! [`ReleasePreparer::prepare_release`] turns each [`SelectedRelease`] into a [`PreparedRelease`] or a
-//! typed [`ReleaseRefusal`], [`sort_by_install_order`] sorts them. What comes out goes into
+//! typed [`ReleaseRefusal`], [`sort_by_install_order`] sorts them. Plain manifests go the same way:
+//! [`select_manifests`], [`ManifestPreparer::prepare_manifests`], [`PreparedManifests`]. What comes out goes into
 //! [`crate::release::Deployer`], which proves once more, on the render against the real cluster, before
 //! helm installs anything. Nobody else can make a [`crate::release::PlannedRelease`], so no release gets
 //! around the proofs.
@@ -28,6 +29,7 @@
 mod archives;
 mod chart_origin;
 mod cluster_facts;
+mod manifest_preparer;
 mod offline;
 mod post_renderer;
 mod prepared;
@@ -38,9 +40,13 @@ mod selection;
 pub use archives::ChartArchives;
 pub use chart_origin::ChartOrigin;
 pub use cluster_facts::ClusterFacts;
+pub use manifest_preparer::{ManifestPreparer, PreparedManifests};
 pub use offline::{OfflineChanges, OfflineRules};
 pub use post_renderer::{PostRenderCommand, write_plugin_files};
 pub use prepared::{PreparedRelease, sort_by_install_order};
 pub use preparer::{LeftoverWorkaround, ReleasePreparer, UnwiredPolicy};
 pub use refusal::{PostRendererReach, ReleaseRefusal};
-pub use selection::{SelectedRelease, choose_namespace, list_release_namespaces, select_releases};
+pub use selection::{
+    SelectedManifests, SelectedRelease, choose_namespace, list_release_namespaces,
+    select_manifests, select_releases,
+};

@@ -76,6 +76,24 @@ impl OfflineRules {
         self.switches.find_phone_home(inspection, &is_inside)
     }
 
+    /// Finds how the runtimes of plain manifests are configured to use the site, as patches.
+    ///
+    /// # Errors
+    /// A document that is not valid YAML.
+    pub fn wire_manifests(
+        &self,
+        stream: &str,
+        site: &wiring::SiteServices,
+    ) -> Result<OfflineWiring> {
+        let request = wiring::ManifestWiringRequest {
+            stream,
+            offline: site,
+            table: &self.table,
+            switches: &self.switches,
+        };
+        Ok(wiring::wire_manifests(&request)?)
+    }
+
     /// Turns off what can be turned off safely, and configures the runtimes to use the site. Both are
     /// added to the release's values, so later renders include them.
     pub fn configure_release(

@@ -41,6 +41,13 @@ pub enum LeftoverWorkaround {
     Accept,
 }
 
+impl LeftoverWorkaround {
+    /// Whether it moves images of pods whatever their manifests say.
+    pub(super) fn is_outside_of_manifests(self) -> bool {
+        matches!(self, Self::Mirrors | Self::Webhook)
+    }
+}
+
 /// What happens to a release with containers that cannot be configured for offline use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UnwiredPolicy {
@@ -158,7 +165,7 @@ impl ReleasePreparer<'_> {
         let rendered = release.render(Some(&overlay)).map_err(|error| {
             release.to_remote_error(chart::Error::Render { message: error.message })
         })?;
-        let brings_kinds = has_custom_kinds(&rendered);
+        let brings_kinds = has_custom_kinds(&Manifests::read(&rendered));
         let files = ScratchFolder::new("gantry-deploy-")?;
         let pinned = image_pins::pin_images(&rendered, self.locked, pin)?;
         let is_moving = self.needs_post_renderer(&offline);
@@ -233,9 +240,7 @@ impl ReleasePreparer<'_> {
     }
 
     fn is_moved_elsewhere(&self) -> bool {
-        self.workarounds
-            .iter()
-            .any(|way| matches!(way, LeftoverWorkaround::Mirrors | LeftoverWorkaround::Webhook))
+        self.workarounds.iter().any(|way| way.is_outside_of_manifests())
     }
 
     /// Refuses a release whose proof failed, or that has leftovers for which the user chose no workaround.
@@ -315,9 +320,8 @@ fn refuse_set_values(
     }
 }
 
-/// Whether rendered manifests contain CustomResourceDefinitions.
-fn has_custom_kinds(rendered: &str) -> bool {
-    let manifests = Manifests::read(rendered);
+/// Whether manifests contain CustomResourceDefinitions.
+pub(super) fn has_custom_kinds(manifests: &Manifests) -> bool {
     manifests.documents.iter().any(|document| document.kind() == "CustomResourceDefinition")
 }
 

@@ -1,18 +1,45 @@
-//! Selects the charts of gantry.yaml that are to be deployed, and matches each with its entry in the
+//! Selects the releases of gantry.yaml that are to be deployed, and matches each with its entry in the
 //! lock.
 
 use std::path::Path;
 
 use cluster::Cluster;
-use types::input::{Input, InputChart};
-use types::lock::{Lock, LockedChart};
+use types::input::{Input, InputChart, InputManifestSet, InputRelease};
+use types::lock::{Lock, LockedChart, LockedManifestSet};
 
 use crate::{Error, Result};
+
+/// A set of manifests of gantry.yaml that was selected to be deployed.
+#[derive(Debug, Clone)]
+pub struct SelectedManifests {
+    /// Its index among the releases of gantry.yaml ([`Input::releases`]), from 0.
+    pub number: usize,
+    /// Its entry in gantry.yaml, with the namespace that it has in the cluster by
+    /// [`Self::for_cluster`].
+    pub set: InputManifestSet,
+    /// Its entry in the lock.
+    pub locked: LockedManifestSet,
+}
+
+impl SelectedManifests {
+    /// The name of the release.
+    pub fn name(&self) -> &str {
+        &self.set.release
+    }
+
+    /// The release with the namespace that it has in this cluster.
+    #[must_use]
+    pub fn for_cluster(&self, cluster: &Cluster) -> Self {
+        let namespace = choose_namespace(self.set.namespace.as_deref(), cluster);
+        let set = InputManifestSet { namespace: Some(namespace), ..self.set.clone() };
+        Self { set, ..self.clone() }
+    }
+}
 
 /// A chart of gantry.yaml that was selected to be deployed.
 #[derive(Debug, Clone)]
 pub struct SelectedRelease {
-    /// Its index in gantry.yaml, from 0.
+    /// Its index among the releases of gantry.yaml ([`Input::releases`]), from 0.
     pub number: usize,
     /// Its entry in gantry.yaml, with the release's name filled in, and its namespace by
     /// [`Self::for_cluster`].
@@ -42,8 +69,8 @@ pub fn choose_namespace(named: Option<&str>, cluster: &Cluster) -> String {
     named.unwrap_or_else(|| cluster.namespace()).to_owned()
 }
 
-/// Selects the charts of gantry.yaml by release name, all of them if no name is given. Checks that each
-/// is locked and that its values files exist; their paths are relative to `base`.
+/// Selects the charts of gantry.yaml by release name, all of them if no name is given; a name may also be
+/// that of a set of manifests ([`select_manifests`]). Checks that each chart is locked and that its values files exist; their paths are relative to `base`.
 pub fn select_releases(
     base: &Path,
     input: &Input,
@@ -59,7 +86,8 @@ pub fn select_releases(
     }
     // All charts are matched with the lock first, the selected ones afterwards: a stale lock must not pass
     // just because the changed chart was not named.
-    let known: Vec<&str> = all.iter().map(SelectedRelease::name).collect();
+    let manifests = input.manifests.iter().map(|set| set.release.as_str());
+    let known: Vec<&str> = all.iter().map(SelectedRelease::name).chain(manifests).collect();
     if known.is_empty() {
         return Err(Error::NoCharts);
     }
@@ -73,16 +101,43 @@ pub fn select_releases(
     Ok(all)
 }
 
+/// Selects the sets of manifests of gantry.yaml by release name, all of them if no name is given. Checks
+/// that all are locked as they are written. Names that are unknown are found by [`select_releases`].
+pub fn select_manifests(
+    input: &Input,
+    lock: &Lock,
+    names: &[String],
+) -> Result<Vec<SelectedManifests>> {
+    let mut all = Vec::new();
+    for (number, release) in input.releases().into_iter().enumerate() {
+        let InputRelease::Manifests(set) = release else { continue };
+        let locked = lock.manifests.iter().find(|locked| locked.is_lock_of(set));
+        let locked = locked
+            .cloned()
+            .ok_or_else(|| Error::ManifestsNotLocked { release: set.release.clone() })?;
+        all.push(SelectedManifests { number, set: set.clone(), locked });
+    }
+    all.retain(|one| names.is_empty() || names.iter().any(|name| name == one.name()));
+    Ok(all)
+}
+
 /// The releases of an input as pairs of name and namespace (`None` where gantry.yaml names none), in the
 /// order of installation.
 pub fn list_release_namespaces(input: &Input, lock: &Lock) -> Vec<(String, Option<String>)> {
     let order = input.install_order(&|_| false);
-    order.iter().filter_map(|number| find_release_namespace(&input.charts[*number], lock)).collect()
+    let releases = input.releases();
+    order.iter().filter_map(|number| find_release_namespace(releases[*number], lock)).collect()
 }
 
-fn find_release_namespace(chart: &InputChart, lock: &Lock) -> Option<(String, Option<String>)> {
-    let locked = find_locked_chart(chart, lock)?;
-    Some((locked.release.clone(), chart.namespace.clone()))
+fn find_release_namespace(
+    release: InputRelease<'_>,
+    lock: &Lock,
+) -> Option<(String, Option<String>)> {
+    let name = match release {
+        InputRelease::Chart(chart) => find_locked_chart(chart, lock)?.release.clone(),
+        InputRelease::Manifests(set) => set.release.clone(),
+    };
+    Some((name, release.namespace().map(str::to_owned)))
 }
 
 fn find_locked_chart<'a>(chart: &InputChart, lock: &'a Lock) -> Option<&'a LockedChart> {
@@ -149,6 +204,33 @@ current-context: site
             all.unwrap().iter().map(|one| one.for_cluster(&cluster).chart.namespace).collect();
 
         assert_eq!(namespaces, [Some("shop".to_owned()), Some("team".to_owned())]);
+    }
+
+    #[test]
+    fn manifests_are_selected_beside_charts_and_have_to_be_locked_as_they_are_written() {
+        let manifests = "manifests:\n- {release: web-extra, namespace: shop, from: [./a.yaml]}\n";
+        let input = Input::parse("gantry.yaml", &format!("{INPUT}{manifests}")).unwrap();
+        let digest = format!("sha256:{}", "a".repeat(64));
+        let mut lock = read_lock("requested: ^1, ");
+        lock.manifests.push(LockedManifestSet {
+            release: "web-extra".into(),
+            namespace: Some("shop".into()),
+            from: vec!["./a.yaml".into()],
+            reference: "manifests.gantry/web-extra:aaaaaaaaaaaa".parse().unwrap(),
+            content: types::lock::Blob { digest: digest.parse().unwrap(), size: 1 },
+            manifest: types::lock::Blob { digest: digest.parse().unwrap(), size: 1 },
+        });
+        let names = ["web-extra".to_owned()];
+
+        let charts = select_releases(Path::new("."), &input, &lock, &names).unwrap();
+        let sets = select_manifests(&input, &lock, &names).unwrap();
+        let other = select_manifests(&input, &lock, &["db".to_owned()]).unwrap();
+        lock.manifests[0].from = vec!["./b.yaml".into()];
+        let stale = select_manifests(&input, &lock, &[]).unwrap_err();
+
+        assert!(charts.is_empty() && other.is_empty());
+        assert_eq!((sets[0].name(), sets[0].number), ("web-extra", 2));
+        assert!(matches!(stale, Error::ManifestsNotLocked { release } if release == "web-extra"));
     }
 
     #[test]

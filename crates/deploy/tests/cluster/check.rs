@@ -305,6 +305,7 @@ fn lock(images: &TestImages) -> Lock {
         platforms: vec![Platform::linux_amd64()],
         requests: vec![],
         charts: vec![],
+        manifests: vec![],
         images: images.collect(),
         models: vec![],
         files: vec![],

@@ -49,8 +49,8 @@ impl ExtractSelection {
     }
 }
 
-/// Whether a pattern means a root: by its name, a chart also by its own (`app`, `app-1.2.3`), a model or a
-/// file as gantry.yaml names it, anything by its digest.
+/// Whether a pattern means a root: by its name, a chart also by its own (`app`, `app-1.2.3`), manifests by
+/// their release (`web`), a model or a file as gantry.yaml names it, anything by its digest.
 fn is_meant(pattern: &NamePattern, root: &Root, manifest: &Manifest) -> bool {
     let text = pattern.as_str();
     let is_plain = !pattern.is_glob();
@@ -74,6 +74,7 @@ fn names_of(root: &Root, manifest: &Manifest) -> Vec<String> {
         RootKind::Image | RootKind::Attached | RootKind::Ollama => {
             vec![root.name.to_string(), format!("{last}:{}", root.name.digest_or_tag())]
         }
+        RootKind::Manifests => vec![last.to_owned(), format!("{last}.yaml")],
         RootKind::Model | RootKind::File => {
             ModelName::from_root(root, manifest).map(|name| name.short_name()).into_iter().collect()
         }

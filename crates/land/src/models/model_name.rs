@@ -33,7 +33,9 @@ impl ModelName {
             RootKind::File => {
                 OwnModelName::File { title: CarriedFile::from_root(root, manifest)?.title }
             }
-            RootKind::Image | RootKind::Chart | RootKind::Attached => return None,
+            RootKind::Image | RootKind::Chart | RootKind::Manifests | RootKind::Attached => {
+                return None;
+            }
         };
         Some(Self { reference: root.name.clone(), own })
     }

@@ -13,6 +13,7 @@ const MOST: usize = (1 << 20) - (16 << 10);
 pub(super) fn shorten_lock(lock: &Lock) -> Lock {
     let mut short = lock.clone();
     short.charts.clear();
+    short.manifests.clear();
     short.files.clear();
     for image in &mut short.images {
         image.attached.clear();

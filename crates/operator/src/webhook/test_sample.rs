@@ -47,6 +47,7 @@ pub(crate) fn sample_lock_with_digests(first: u8) -> Lock {
         platforms: vec![Platform::linux_amd64()],
         requests: vec![],
         charts: vec![],
+        manifests: vec![],
         images: vec![image("nginx:1.25", first), image("ghcr.io/shop/web:2.1", first + 2)],
         models: vec![],
         files: vec![],

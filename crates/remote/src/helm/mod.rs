@@ -13,7 +13,7 @@ mod lean_chart;
 mod metadata;
 mod oci;
 mod package;
-mod process;
+pub(crate) mod process;
 pub mod record;
 mod repository;
 mod set_arguments;

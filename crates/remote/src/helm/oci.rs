@@ -1,13 +1,12 @@
 //! Imports charts from registries (`oci://…`). The chart's own manifest is kept byte for byte.
 
-use net::RepeatPolicy;
 use store::{Source, Store};
 use types::{Descriptor, Digest, Manifest, Reference, Root, RootKind, media_type};
 
 use super::archive::{ChartArchive, MAX_ARCHIVE};
 use super::artifact::ChartArtifact;
 use super::version;
-use crate::oci::RegistryClient;
+use crate::oci::{self, RegistryClient};
 use crate::{Error, Result};
 
 /// A chart from a registry; all of it is in the store.
@@ -84,27 +83,7 @@ async fn download_chart_blob(
     blob: &Descriptor,
 ) -> Result<Vec<u8>> {
     let what = format!("chart {reference}");
-    if blob.size > MAX_ARCHIVE {
-        return Err(Error::TooLarge { what, size: blob.size, most: MAX_ARCHIVE });
-    }
-    let request = registry.blob_request(reference.repository(), &blob.digest)?;
-    let response = registry
-        .client()
-        .send(&request, RepeatPolicy::Safe)
-        .await
-        .map_err(Error::from_net(&what))?;
-    let response = response.require_success().await.map_err(Error::from_net(&what))?;
-    let bytes = response.read_bytes(MAX_ARCHIVE).await.map_err(Error::from_net(&what))?;
-    let actual = store::hash::compute_digest(blob.digest.algorithm(), &bytes);
-    if actual != blob.digest {
-        return Err(Error::DigestMismatch {
-            server: registry.host().to_owned(),
-            what,
-            expected: blob.digest.to_string(),
-            actual: actual.to_string(),
-        });
-    }
-    Ok(bytes.to_vec())
+    oci::download_document(registry, reference.repository(), &what, blob.into(), MAX_ARCHIVE).await
 }
 
 /// Chooses the tag of the wanted version; a tag has `_` where the version has `+`.

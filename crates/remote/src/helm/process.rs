@@ -1,4 +1,4 @@
-//! Runs helm as a child process: its environment, its output, and its end. The output that is kept
+//! Runs helm and kustomize as child processes: their environment, output and end. The output that is kept
 //! is bounded; the process is ended when its time is up or when the caller asks for it.
 
 use std::io::Read;
@@ -21,7 +21,7 @@ pub(super) const MAX_RENDER: u64 = 256 << 20;
 /// Limit for helm's messages on stderr.
 const MAX_MESSAGE: u64 = 1 << 20;
 /// Time limit for a render. Large umbrella charts take 20 s on a slow machine.
-pub(super) const DEADLINE: Duration = Duration::from_mins(5);
+pub(crate) const DEADLINE: Duration = Duration::from_mins(5);
 /// How long helm may take after SIGTERM to record that the release failed, before it is killed.
 const GRACE: Duration = Duration::from_secs(15);
 /// How often the time limit and the request to stop are checked.
@@ -43,16 +43,16 @@ impl HelmStop {
     }
 }
 
-/// The result of a helm process.
-pub(super) struct HelmOutput {
-    pub(super) success: bool,
-    pub(super) stdout: String,
-    pub(super) stderr: String,
+/// The result of a program.
+pub(crate) struct ProgramOutput {
+    pub(crate) success: bool,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
-/// A helm command that is isolated from the user's configuration: no plugins, no repositories, no
+/// A command of helm or kustomize that is isolated from the user's configuration: no plugins, no repositories, no
 /// cluster, no proxy. `home` is its home folder.
-pub(super) fn isolated_command(path: &Path, home: &Path) -> Command {
+pub(crate) fn isolated_command(path: &Path, home: &Path) -> Command {
     let mut command = Command::new(path);
     command.env_clear();
     if let Some(path) = std::env::var_os("PATH") {
@@ -91,11 +91,11 @@ fn set_home(command: &mut Command, home: &Path) {
 /// on the thread that started the program: Linux sends a child's parent-death signal when the
 /// parent
 /// *thread* ends (prctl(2), `PR_SET_PDEATHSIG`).
-pub(super) fn run_command(
+pub(crate) fn run_command(
     mut command: Command,
     most: Duration,
     stop: &HelmStop,
-) -> Result<HelmOutput, Cause> {
+) -> Result<ProgramOutput, Cause> {
     let mut child = command.spawn().map_err(|error| Cause::about("it cannot be started", error))?;
     let (sender, done) = mpsc::channel();
     // A thread for each pipe: a program that fills one of them while the other is read would hang.
@@ -111,7 +111,7 @@ pub(super) fn run_command(
     if stdout.len() as u64 > MAX_RENDER {
         return Err(format!("its output exceeds {MAX_RENDER} bytes").into());
     }
-    Ok(HelmOutput {
+    Ok(ProgramOutput {
         success: status.success(),
         stdout: String::from_utf8_lossy(&stdout).into_owned(),
         stderr: String::from_utf8_lossy(&stderr).into_owned(),

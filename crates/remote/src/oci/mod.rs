@@ -2,6 +2,7 @@
 //! when content is loaded.
 
 mod attached;
+mod document;
 mod index_tree;
 mod inspect;
 mod push;
@@ -14,6 +15,7 @@ mod upload_failure;
 mod upload_session_folder;
 mod upload_state;
 
+pub use document::download_document;
 pub use index_tree::PlatformRequirement;
 pub use inspect::{ImageQuery, inspect_image};
 pub use push::{RegistrySink, SparsePolicy};

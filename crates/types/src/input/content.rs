@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::manifests::{InputManifestSet, ManifestSource};
 use super::{SetExpressions, checks, rules, wiring};
 use crate::{Digest, ImagePin, ModelId, Platform, Reference, SecretUrl};
 
@@ -18,10 +19,12 @@ pub struct Input {
     pub platforms: Vec<Platform>,
     /// Whether signatures, SBOMs and attestations of images that say nothing of their own are carried.
     pub attached: AttachedContent,
-    /// Which images that are only possible are carried, of charts that say nothing of their own.
+    /// Which images that are only possible are carried, of releases that say nothing of their own.
     pub include: PossibleImages,
     /// Helm charts; their images are found by rendering them.
     pub charts: Vec<InputChart>,
+    /// Plain manifests, each set a release; their images are found in them.
+    pub manifests: Vec<InputManifestSet>,
     /// Images by reference, and the images of `tools:`.
     pub images: Vec<InputImage>,
     /// Archives and OCI layouts from which several images are carried.
@@ -104,7 +107,7 @@ pub enum ChartSource {
 }
 
 impl Input {
-    /// The URLs that may hold secrets: of models, and of chart repositories.
+    /// The URLs that may hold secrets: of models, chart repositories and manifests.
     pub fn secret_urls(&self) -> impl Iterator<Item = &SecretUrl> {
         let of_models = self.models.iter().filter_map(|model| match model {
             InputModel::Url { url, .. } => Some(url),
@@ -114,7 +117,12 @@ impl Input {
             ChartSource::Repository { url, .. } => Some(url),
             _ => None,
         });
-        of_models.chain(of_charts)
+        let sources = self.manifests.iter().flat_map(|set| &set.sources);
+        let of_manifests = sources.filter_map(|source| match source {
+            ManifestSource::Url { url, .. } => Some(url),
+            _ => None,
+        });
+        of_models.chain(of_charts).chain(of_manifests)
     }
 }
 

@@ -7,9 +7,11 @@ use serde_saphyr::Spanned;
 
 use super::checks::{DeclaredCheck, RawCheck};
 use super::content::{AttachedContent, Input, InputImage};
+use super::manifests::RawManifestSet;
 use super::needs;
 use super::possible::RawPossibleImages;
 use super::raw::{ImageEntry, RawChart, RawImage, RawInput, RawModel};
+use super::releases::list_releases;
 use super::tool::RawTool;
 use crate::{Error, Platform, Reference, Result, yaml};
 
@@ -58,15 +60,23 @@ impl Input {
         place.check_images(&lines, &images)?;
         place.add_tools(raw.tools, &mut images)?;
         let charts = place.convert_all(raw.charts.clone(), RawChart::into_chart)?;
+        let manifests =
+            place.convert_all(raw.manifests.clone(), RawManifestSet::into_manifest_set)?;
+        place.check_manifest_releases(&raw.manifests)?;
         // On converted charts, since a release without a name is called like its chart.
-        needs::check_needs(&charts)
-            .map_err(|(chart, reason)| place.error_at(&raw.charts[chart], reason))?;
+        needs::check_needs(&list_releases(&charts, &manifests)).map_err(|(release, reason)| {
+            match release.checked_sub(charts.len()) {
+                None => place.error_at(&raw.charts[release], reason),
+                Some(set) => place.error_at(&raw.manifests[set], reason),
+            }
+        })?;
         Ok(Self {
             name: raw.name.value,
             platforms,
             attached: AttachedContent::from_key(raw.attached).unwrap_or_default(),
             include: raw.include.map(RawPossibleImages::into_possible_images).unwrap_or_default(),
             charts,
+            manifests,
             images,
             archives,
             models: place.convert_all(raw.models, RawModel::into_model)?,
@@ -120,6 +130,24 @@ impl DocumentErrors<'_> {
                 check(entry.value.clone()).map_err(|message| self.error_at(&entry, message))
             })
             .collect()
+    }
+
+    /// Refuses two sets of manifests with one name: the objects of one would be pruned when the other
+    /// is deployed.
+    fn check_manifest_releases(&self, raw: &[Spanned<RawManifestSet>]) -> Result<()> {
+        let mut first: HashMap<&str, usize> = HashMap::new();
+        for (at, entry) in raw.iter().enumerate() {
+            let name = entry.value.release_name();
+            if let Some(other) = first.insert(name, at) {
+                let line = raw[other].referenced.line();
+                let twice = format!(
+                    "the release {name} is listed in line {line} as well; give each its own name, or \
+                     list the sources of both under one `from:`"
+                );
+                return Err(self.error_at(entry, twice));
+            }
+        }
+        Ok(())
     }
 
     /// Converts the checks. `gantry check --only NAME` chooses by name, so no name may come twice.

@@ -11,6 +11,7 @@ use super::content::{
     ArchiveSource, AttachedContent, ChartSource, HubModelSource, ImageSource, InputArchive,
     InputChart, InputImage, InputModel, ModelDependencies,
 };
+use super::manifests::RawManifestSet;
 use super::possible::RawPossibleImages;
 use super::rules::{OperatorImageRules, PhoneHome};
 use super::set_expressions::SetExpressions;
@@ -35,14 +36,18 @@ pub(super) struct RawInput {
     #[serde(default)]
     pub(super) attached: Option<bool>,
     /// Which images that are only possible (an operator may pull them, or a feature is off) are carried, of
-    /// charts that have no `include` of their own: `possible` for all, or a list of names and globs
+    /// charts and manifests that have no `include` of their own: `possible` for all, or a list of names and globs
     /// [default: none, gantry lock lists them].
     pub(super) include: Option<RawPossibleImages>,
     /// Helm charts; their images are found by rendering them.
     #[serde(default)]
     #[schemars(with = "Vec<RawChart>")]
     pub(super) charts: Vec<Spanned<RawChart>>,
-    /// Images that no chart names.
+    /// Plain manifests and kustomizations, each entry a release; their images are found in them.
+    #[serde(default)]
+    #[schemars(with = "Vec<RawManifestSet>")]
+    pub(super) manifests: Vec<Spanned<RawManifestSet>>,
+    /// Images that no chart and no manifest names.
     #[serde(default)]
     #[schemars(with = "Vec<RawImage>")]
     pub(super) images: Vec<Spanned<RawImage>>,

@@ -75,6 +75,11 @@ impl Lock {
                 .iter()
                 .map(|file| Root::for_file(&file.reference, file.manifest, &file.title)),
         );
+        roots.extend(
+            self.manifests
+                .iter()
+                .map(|set| Root::for_manifests(&set.reference, set.manifest, &set.release)),
+        );
         roots.sort_by(|a, b| a.name.cmp(&b.name));
         // Two images can have the same signature or SBOM, which is listed with both.
         roots.dedup_by(|a, b| a.name == b.name);
@@ -109,6 +114,11 @@ impl Lock {
         }
         for model in &self.models {
             model.push_blobs(&mut all);
+        }
+        for set in &self.manifests {
+            for blob in [set.content, set.manifest, EMPTY] {
+                all.push(LockedBlob { blob, origin: BlobOrigin::Local, owner: &set.reference });
+            }
         }
         for file in &self.files {
             for blob in [file.content, file.manifest, EMPTY] {
@@ -222,6 +232,15 @@ impl Root {
             descriptor.annotations.insert(key.to_owned(), value.to_owned());
         }
         Self::new(name.clone(), RootKind::Model, descriptor)
+    }
+
+    /// The root of a set of plain manifests.
+    pub fn for_manifests(name: &Reference, manifest: Blob, release: &str) -> Self {
+        let mut descriptor =
+            Descriptor::new(media_type::OCI_MANIFEST, manifest.digest, manifest.size);
+        descriptor.artifact_type = Some(media_type::GANTRY_MANIFESTS.to_owned());
+        descriptor.annotations.insert(annotation::TITLE.to_owned(), format!("{release}.yaml"));
+        Self::new(name.clone(), RootKind::Manifests, descriptor)
     }
 
     /// The root of a plain file.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::mention::ImageMention;
 use super::request::LockedRequest;
-use crate::input::{AttachedContent, InputChart};
+use crate::input::{AttachedContent, InputChart, InputManifestSet, ManifestSource};
 use crate::{
     CommitId, Descriptor, Digest, Error, GitId, ModelId, Platform, Reference, Result, yaml,
 };
@@ -33,6 +33,9 @@ pub struct Lock {
     /// Charts, sorted by reference, then release.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub charts: Vec<LockedChart>,
+    /// Sets of plain manifests, sorted by release.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub manifests: Vec<LockedManifestSet>,
     /// Images, sorted by reference.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub images: Vec<LockedImage>,
@@ -154,6 +157,34 @@ impl LockedChart {
             && self.requested == chart.version
             // Without `release:` the release is named after the chart, which only the lock knows.
             && chart.release.as_ref().is_none_or(|release| *release == self.release)
+    }
+}
+
+/// A set of plain manifests, deployed as a release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct LockedManifestSet {
+    /// The release's name.
+    pub release: String,
+    /// The namespace, where one was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// The sources as `gantry.yaml` has them, without secrets.
+    pub from: Vec<String>,
+    /// The name of the set as an OCI artifact.
+    pub reference: Reference,
+    /// The manifests: one stream of YAML documents in the order in which they are applied, with the
+    /// images as they were written.
+    pub content: Blob,
+    /// The artifact's manifest, which is made from this entry.
+    pub manifest: Blob,
+}
+
+impl LockedManifestSet {
+    /// Whether this is what a set of the input was locked to: same release and same sources.
+    pub fn is_lock_of(&self, set: &InputManifestSet) -> bool {
+        self.release == set.release
+            && self.from == set.sources.iter().map(ManifestSource::locked_name).collect::<Vec<_>>()
     }
 }
 
@@ -397,6 +428,7 @@ impl Lock {
     pub fn sort(&mut self) {
         self.requests.sort();
         self.charts.sort_by(|a, b| (&a.reference, &a.release).cmp(&(&b.reference, &b.release)));
+        self.manifests.sort_by(|a, b| a.release.cmp(&b.release));
         self.images.sort_by(|a, b| a.reference.cmp(&b.reference));
         self.models.sort_by(|a, b| a.reference().cmp(b.reference()));
         self.files.sort_by(|a, b| a.reference.cmp(&b.reference));
@@ -461,6 +493,14 @@ mod tests {
             platforms: vec![Platform::linux_amd64()],
             requests: vec![],
             charts: vec![],
+            manifests: vec![LockedManifestSet {
+                release: "web".into(),
+                namespace: Some("shop".into()),
+                from: vec!["./web-*.yaml".into()],
+                reference: "manifests.gantry/web:080808080808".parse().unwrap(),
+                content: blob(8),
+                manifest: blob(9),
+            }],
             images: vec![LockedImage {
                 reference: "nginx:1".parse().unwrap(),
                 digest: manifest.digest,
@@ -493,11 +533,11 @@ mod tests {
     fn every_blob_of_a_lock_says_where_it_comes_from() {
         let lock = sample_lock();
         let content = lock.blobs();
-        assert_eq!(content.len(), 1 + 1 + 3 + 3);
+        assert_eq!(content.len(), 1 + 1 + 3 + 3 + 3);
         assert_eq!(
             content.iter().filter(|c| matches!(c.origin, BlobOrigin::Hub { .. })).count(),
             1
         );
-        assert_eq!(lock.roots().len(), 2);
+        assert_eq!(lock.roots().len(), 3);
     }
 }

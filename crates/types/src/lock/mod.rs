@@ -10,8 +10,8 @@ mod request;
 pub use content::{BlobOrigin, LockedBlob};
 pub use document::{
     Blob, EMPTY, ImageOrigin, Lock, LockedAttachment, LockedChart, LockedFile, LockedHubModel,
-    LockedImage, LockedManifest, LockedModel, LockedModelFile, LockedOllamaModel, LockedUrlModel,
-    ModelOrigin, VERSION,
+    LockedImage, LockedManifest, LockedManifestSet, LockedModel, LockedModelFile,
+    LockedOllamaModel, LockedUrlModel, ModelOrigin, VERSION,
 };
 pub use image_reason::ImageReason;
 pub use mention::ImageMention;

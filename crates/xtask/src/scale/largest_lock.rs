@@ -70,6 +70,7 @@ pub(super) fn write_lock(folder: &Path) -> Result<(), Box<dyn Error>> {
         requests: requests.collect(),
         platforms: platforms.to_vec(),
         charts: vec![],
+        manifests: vec![],
         images,
         models: vec![],
         files: vec![],

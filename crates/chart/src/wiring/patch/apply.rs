@@ -80,7 +80,11 @@ impl PatchFile {
 fn is_patch_for(patch: &ObjectPatch, object: &Value) -> bool {
     let kind = object.get("kind").and_then(Value::as_str);
     let name = object.pointer("/metadata/name").and_then(Value::as_str);
-    kind == Some(patch.kind.as_str()) && name == Some(patch.name.as_str())
+    // Two objects of one name differ in their namespaces. A patch without one is for the object that
+    // names none, or for the only one.
+    let namespace = object.pointer("/metadata/namespace").and_then(Value::as_str);
+    let is_in_namespace = patch.namespace.is_none() || patch.namespace.as_deref() == namespace;
+    kind == Some(patch.kind.as_str()) && name == Some(patch.name.as_str()) && is_in_namespace
 }
 
 /// The error where the editor cannot make an edit.

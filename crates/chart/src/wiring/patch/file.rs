@@ -28,6 +28,9 @@ pub struct ObjectPatch {
     pub kind: String,
     /// The object's name.
     pub name: String,
+    /// The namespace that the object names, where it names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
     /// Whether helm runs the object as a hook. Helm 3 does not pass hooks to post-renderers, so a
     /// hook may be missing from the manifests without an error.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -228,6 +228,7 @@ pub fn lock(images: Vec<LockedImage>) -> Lock {
         platforms,
         requests: vec![],
         charts,
+        manifests: vec![],
         images,
         models,
         files,
