@@ -294,39 +294,15 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::charts::ChartImage;
+    use crate::release_images::NamedImage;
 
-    fn make_chart(images: &[(&str, MissingImagePolicy)]) -> ResolvedChart {
-        let digest = types::Digest::Sha256([1; 32]);
-        let manifest = lock::LockedManifest {
-            digest,
-            size: 1,
-            media_type: String::new(),
-            platform: None,
-            config: None,
-            layers: vec![],
-            layer_urls: std::collections::BTreeMap::new(),
-        };
-        let image = |(reference, if_absent): &(&str, MissingImagePolicy)| ChartImage {
+    fn make_release(images: &[(&str, MissingImagePolicy)]) -> ReleaseImages {
+        let image = |(reference, if_absent): &(&str, MissingImagePolicy)| NamedImage {
             reference: reference.parse().unwrap(),
             seen: ImageMention::of_release("shop"),
             if_absent: *if_absent,
         };
-        ResolvedChart {
-            locked: lock::LockedChart {
-                chart: "./shop".into(),
-                name: None,
-                requested: None,
-                version: "1.0.0".into(),
-                release: "shop".into(),
-                namespace: None,
-                from: None,
-                reference: "charts.gantry/shop:1.0.0".parse().unwrap(),
-                manifest,
-            },
-            images: images.iter().map(image).collect(),
-            left_out: vec![],
-        }
+        ReleaseImages { carried: images.iter().map(image).collect(), left_out: vec![] }
     }
 
     fn make_input(images: &str) -> Input {
@@ -337,13 +313,11 @@ mod tests {
     }
 
     #[test]
-    fn an_image_of_several_charts_is_looked_up_once_with_all_its_mentions() {
+    fn an_image_of_several_releases_is_looked_up_once_with_all_its_mentions() {
         let guess = MissingImagePolicy::LeaveOut;
-        let charts = [
-            make_chart(&[("nginx:1", guess), ("a.site/x:1", guess)]),
-            make_chart(&[("docker.io/library/nginx:1", MissingImagePolicy::Fail)]),
-        ];
-        let images = collect_images(&make_input("[]"), &charts, &[]);
+        let first = make_release(&[("nginx:1", guess), ("a.site/x:1", guess)]);
+        let second = make_release(&[("docker.io/library/nginx:1", MissingImagePolicy::Fail)]);
+        let images = collect_images(&make_input("[]"), &[&first, &second], &[]);
         let names: Vec<String> = images.iter().map(|image| image.reference.to_string()).collect();
         assert_eq!(names, ["a.site/x:1", "docker.io/library/nginx:1"]);
         assert_eq!((images[1].seen.len(), images[1].if_absent), (2, MissingImagePolicy::Fail));
@@ -351,12 +325,12 @@ mod tests {
     }
 
     #[test]
-    fn the_input_decides_on_source_and_platforms_of_an_image_that_a_chart_names_too() {
+    fn the_input_decides_on_source_and_platforms_of_an_image_that_a_release_names_too() {
         let input = make_input(
             r#"[{image: "nginx:1", docker: /a.sock, platforms: [linux/arm64]}, "busybox:1", {image: "own:1", archive: own.tar}]"#,
         );
         let guess = MissingImagePolicy::LeaveOut;
-        let charts = [make_chart(&[("nginx:1", guess), ("own:1", guess), ("saved:1", guess)])];
+        let release = make_release(&[("nginx:1", guess), ("own:1", guess), ("saved:1", guess)]);
         let local = lock::LockedImage {
             reference: "saved:1".parse().unwrap(),
             digest: types::Digest::Sha256([2; 32]),
@@ -370,7 +344,7 @@ mod tests {
             attached_content: AttachedContent::Carried,
             seen: vec![ImageMention::of_input()],
         };
-        let images = collect_images(&input, &charts, std::slice::from_ref(&local));
+        let images = collect_images(&input, &[&release], std::slice::from_ref(&local));
         // What archives have is not looked up, whether it is listed or comes with all of an archive.
         assert_eq!(images.len(), 2);
         let nginx = &images[1];
@@ -387,7 +361,7 @@ mod tests {
         // Platforms that are written with the image are all demanded, those of the whole input are not.
         assert!(matches!(nginx.want, PlatformRequirement::All));
         assert!(matches!(images[0].want, PlatformRequirement::Any));
-        let local = add_mentions(vec![local], &charts);
+        let local = add_mentions(vec![local], &[&release]);
         assert_eq!(named_by(&local[0].seen), ["gantry.yaml", "shop"]);
     }
 }
