@@ -41,6 +41,14 @@ impl RenderArgs {
         self.namespace.as_deref()
     }
 
+    /// Whether an option is given that only charts have, beside values and the namespace.
+    pub(crate) fn is_for_chart(&self) -> bool {
+        self.version.is_some()
+            || self.release.is_some()
+            || self.kube_version.is_some()
+            || !self.api_versions.is_empty()
+    }
+
     /// The chart of a source, with these options and values, as an entry of gantry.yaml would describe it.
     /// Paths on the command line are relative to the current folder, not to `-C`, and become absolute.
     pub(crate) fn to_input_chart(

@@ -20,6 +20,7 @@ mod error;
 #[cfg(test)]
 mod error_samples;
 mod live_view;
+mod manifests;
 mod model_targets;
 mod output_files;
 mod parse_error;

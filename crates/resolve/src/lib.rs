@@ -31,6 +31,7 @@ pub use error::{Error, ResolveProblem, Result};
 pub use fetch_plan::{FetchPlan, plan_fetch, publish_roots, restore_content};
 pub use lock_input::{LockedInput, lock_input};
 pub use manifest_sources::{is_manifest_path, read_local_manifests};
+pub use manifests::read_manifest_set;
 pub use opened_chart::OpenedChart;
 pub use pins::UpgradeSelection;
 pub use possible_images::{LeftOutCause, LeftOutImage};

@@ -60,19 +60,10 @@ async fn resolve_manifest_set(
     set: &InputManifestSet,
     rules: &Arc<OperatorRules>,
 ) -> remote::Result<ResolvedManifestSet> {
-    let mut texts = Vec::new();
-    for source in &set.sources {
-        texts.extend(match source {
-            ManifestSource::Url { url, sha256 } => {
-                vec![download_manifests(world, url, *sha256).await?]
-            }
-            local => read_source(&world.base, local).await?,
-        });
-    }
+    let built = read_manifest_set(world, set).await?;
     let release = set.release.clone();
     let (store, rules) = (world.store.clone(), Arc::clone(rules));
     let (set_of, artifact, found) = run_blocking(move || {
-        let built = ManifestSet::build(&texts).map_err(to_remote_error)?;
         let size = built.stream().len() as u64;
         let content = Blob { digest: store.put_bytes(built.stream().as_bytes())?, size };
         let artifact = remote::artifact::build_manifests_artifact(&release, content)?;
@@ -98,6 +89,27 @@ async fn resolve_manifest_set(
         manifest: artifact.manifest_blob,
     };
     Ok(ResolvedManifestSet { locked, images, objects: set_of.objects().to_vec() })
+}
+
+/// Reads the sources of a set of manifests, wherever they are, checks them, and joins them to one ordered
+/// stream. What is at a URL is downloaded into the store.
+///
+/// # Errors
+/// A source that cannot be read, and [`remote::Error::Manifests`] with the document that cannot be used.
+pub async fn read_manifest_set(
+    world: &ResolveContext,
+    set: &InputManifestSet,
+) -> remote::Result<ManifestSet> {
+    let mut texts = Vec::new();
+    for source in &set.sources {
+        texts.extend(match source {
+            ManifestSource::Url { url, sha256 } => {
+                vec![download_manifests(world, url, *sha256).await?]
+            }
+            local => read_source(&world.base, local).await?,
+        });
+    }
+    run_blocking(move || ManifestSet::build(&texts).map_err(to_remote_error)).await
 }
 
 async fn read_source(base: &Path, source: &ManifestSource) -> remote::Result<Vec<ManifestText>> {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use chart::OperatorRules;
 use chart::find::{self, BrokenImageField, Confidence, FoundImage, ImageScan, LocationKind};
@@ -17,7 +17,11 @@ use crate::chart_values::ChartValues;
 use crate::charts::{self, RenderArgs};
 use crate::context::CommandContext;
 use crate::error::{CommandError, Result};
+use crate::manifests::{is_manifest_argument, read_manifest_stream};
 use crate::{environment, ui};
+
+/// How manifests come from standard input.
+const EXAMPLE: &str = "kubectl kustomize ./overlay | gantry images -";
 
 /// List every image that charts or manifests use, and where each is referenced.
 ///
@@ -33,18 +37,19 @@ Examples:
   gantry images oci://ghcr.io/org/charts/app --version 1.2.3 --set gpu.enabled=true
   gantry images https://charts.example/stable postgresql
   gantry images ./my-chart --variant gpu.yaml --variant cpu.yaml,small.yaml
-  gantry images                                # the charts of gantry.yaml
+  gantry images                                # the charts and manifests of gantry.yaml
   gantry images ./my-chart --explain curlimages/curl
   gantry images ./my-chart --at-least certain --list > images.txt
-  kubectl kustomize ./overlay | gantry images -
+  gantry images ./overlays/prod                # a kustomization
+  helm template ./my-chart | gantry images -
   gantry images manifests/*.yaml --output json
 
 List images that your own operators have compiled in under `rules:` in gantry.yaml
 (docs/formats/rules.md).")]
 pub(crate) struct ImagesArgs {
     /// Charts (oci://…, a folder, a .tgz, or the URL of a repository followed by the chart's name), plain
-    /// manifests (files or folders of YAML), or - for standard input [default: the charts of
-    /// gantry.yaml].
+    /// manifests (files or folders of YAML, or the folder of a kustomization), or - for standard input
+    /// [default: the charts and manifests of gantry.yaml].
     #[arg(value_name = "CHART")]
     charts: Vec<String>,
     #[command(flatten)]
@@ -151,20 +156,21 @@ fn read_search_inputs(
         args.variant.iter().map(|files| files.split(',').map(PathBuf::from).collect()).collect();
     if args.charts.is_empty() {
         let input = environment::read_input(context)?;
-        if input.charts.is_empty() {
-            return Err(CommandError::usage_error("gantry.yaml has no charts")
-                .with_hint("name a chart: gantry images CHART"));
+        if input.charts.is_empty() && input.manifests.is_empty() {
+            return Err(CommandError::usage_error("gantry.yaml has no charts and no manifests")
+                .with_hint("name a chart or manifests: gantry images CHART"));
         }
-        return Ok(input
-            .charts
-            .into_iter()
-            .map(|chart| ImageSearchInput::Chart(Box::new(chart)))
-            .collect());
+        let charts =
+            input.charts.into_iter().map(|chart| Ok(ImageSearchInput::Chart(Box::new(chart))));
+        let sets = input.manifests.iter().map(|set| read_manifest_set(context, set));
+        return charts.chain(sets).collect();
     }
     charts::parse_chart_sources(&args.charts)?
         .into_iter()
         .map(|source| match &source {
-            ChartSource::Local(path) if is_manifest_path(path) => read_manifests(path),
+            ChartSource::Local(path) if is_manifest_argument(&path.to_string_lossy()) => {
+                read_manifests(&path.to_string_lossy())
+            }
             _ => Ok(ImageSearchInput::Chart(Box::new(
                 args.render.to_input_chart(source, values, &variants)?,
             ))),
@@ -172,58 +178,25 @@ fn read_search_inputs(
         .collect()
 }
 
-fn is_manifest_path(path: &Path) -> bool {
-    // A folder of templates is a chart's, even where its Chart.yaml is missing.
-    let is_chart = ["Chart.yaml", "templates"].iter().any(|name| path.join(name).exists());
-    path == Path::new("-")
-        || is_yaml_file(path)
-        || path.is_dir() && !is_chart && !list_yaml_files(path).is_empty()
+/// Reads all manifests that an argument names.
+fn read_manifests(argument: &str) -> Result<ImageSearchInput> {
+    let text = read_manifest_stream(std::slice::from_ref(&argument.to_owned()), EXAMPLE)?;
+    let name = if argument == "-" { "standard input" } else { argument };
+    Ok(ImageSearchInput::Manifests { name: name.to_owned(), text })
 }
 
-fn is_yaml_file(path: &Path) -> bool {
-    let extension = path.extension().and_then(|extension| extension.to_str());
-    matches!(extension, Some("yaml" | "yml" | "json"))
-}
-
-/// The manifest files of a folder, sorted. Folders inside it are not searched, as in `kubectl apply -f`.
-fn list_yaml_files(folder: &Path) -> Vec<PathBuf> {
-    let entries =
-        std::fs::read_dir(folder).into_iter().flatten().filter_map(std::result::Result::ok);
-    let mut files: Vec<PathBuf> = entries
-        .map(|entry| entry.path())
-        .filter(|path| path.is_file() && is_yaml_file(path))
-        .collect();
-    files.sort();
-    files
-}
-
-fn read_manifests(path: &Path) -> Result<ImageSearchInput> {
-    if path == Path::new("-") {
-        let text = environment::read_manifests_from_stdin(
-            "kubectl kustomize ./overlay | gantry images -",
-        )?;
-        return Ok(ImageSearchInput::Manifests { name: "standard input".into(), text });
-    }
-    if path.is_dir()
-        && ["kustomization.yaml", "kustomization.yml"].iter().any(|f| path.join(f).exists())
-    {
-        let shown = path.display();
-        return Err(CommandError::usage_error(format!(
-            "{shown} is a kustomization, which has to be built first"
-        ))
-        .with_hint(format!("kubectl kustomize {shown} | gantry images -")));
-    }
-    let files = if path.is_dir() { list_yaml_files(path) } else { vec![path.to_owned()] };
-    let mut text = String::new();
-    for file in files {
-        let own = std::fs::read_to_string(&file).map_err(|cause| {
-            CommandError::usage_error(format!("cannot read {}: {cause}", file.display()))
-        })?;
-        text.push_str("---\n");
-        text.push_str(&own);
-        text.push('\n');
-    }
-    Ok(ImageSearchInput::Manifests { name: path.display().to_string(), text })
+/// The manifests of a set of gantry.yaml, with what is at URLs.
+fn read_manifest_set(
+    context: &CommandContext,
+    set: &input::InputManifestSet,
+) -> Result<ImageSearchInput> {
+    let meter = context.ui.start_progress("manifests");
+    let read = environment::run_online(context, meter.clone(), async |world| {
+        Ok(resolve::read_manifest_set(world, set).await?)
+    });
+    meter.clear();
+    let name = format!("release {}", set.release);
+    Ok(ImageSearchInput::Manifests { name, text: read?.stream().to_owned() })
 }
 
 fn find_images_in_manifests(name: &str, text: &str, rules: &OperatorRules) -> Result<ImageScan> {

@@ -25,6 +25,7 @@ mod plan;
 mod policy;
 pub(crate) mod post_render;
 mod relocate;
+mod relocate_manifests;
 mod resolve;
 #[cfg(test)]
 mod result_samples;
@@ -108,7 +109,7 @@ pub(crate) fn run_command(
         GantryCommand::Diff(args) => diff::run(context, &args),
         GantryCommand::Load(args) => load::run(context, &args),
         GantryCommand::Serve(args) => serve::run(context, &args),
-        GantryCommand::Relocate(args) => relocate::run(context, &args),
+        GantryCommand::Relocate(args) => relocate_manifests::run(context, &args),
         GantryCommand::PostRender(args) => post_render::run(context, &args),
         GantryCommand::Check(args) => check::run(context, &args),
         GantryCommand::Resolve(args) => resolve::run(context, &args),

@@ -1,5 +1,5 @@
 //! `gantry relocate`: writes the overlay, a values file that moves all images of a chart to the site's
-//! registry, and proves that it does. `gantry deploy` does the same for each of its releases.
+//! registry, or plain manifests with their images moved, and proves it. `gantry deploy` does the same for each of its releases.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -28,13 +28,17 @@ use crate::output_files::{OutputKind, OverwriteArgs};
 use crate::site_digests::{CONFIRM_HINT, KEEP_HINT, KnownSite, SiteReceiptArgs};
 use crate::{environment, ui};
 
-/// Write a values file that makes a chart pull all of its images from the site's registry, and prove
-/// that it does.
+/// Write a values file that makes a chart pull all of its images from the site's registry, or plain
+/// manifests with their images moved, and prove it.
 ///
 /// Gantry marks the chart's values and renders it, to learn which values make up which image. It writes
 /// the smallest overlay that moves all images, and renders the chart again with it: every image must
 /// then be the site's name for the same tag or digest, and nothing but image references may differ.
 /// If there is a gantry.lock, every image must be in it.
+///
+/// Plain manifests (files, folders, the folder of a kustomization, or - for standard input) are edited in
+/// place, and nothing but image references may differ; -o names the file for all of them, ordered so that
+/// they can be applied. With --offline their containers are configured in the same way.
 ///
 /// An image that no value can change is a leftover. It is listed with its location, the reason and the
 /// workarounds. Exit code 0: proven. Exit code 3: there are leftovers (the overlay is written; see
@@ -46,13 +50,16 @@ Examples:
   gantry relocate oci://registry.internal:5000/ai/charts/app --to registry.internal:5000/ai
   gantry relocate ./my-chart --site site.yaml --offline --patches patches.yaml --report review.html
   gantry relocate ./my-chart --site site.yaml --mirrors ./for-the-nodes
+  gantry relocate manifests/*.yaml --site site.yaml --offline -o moved.yaml
+  gantry relocate ./overlays/prod --site site.yaml -o - | kubectl apply --server-side -f -
   helm upgrade --install app ./my-chart -f values.yaml -f overlay.yaml")]
 pub(crate) struct RelocateArgs {
-    /// The chart: oci://…, a folder, a .tgz, or the URL of a repository followed by the chart's name.
-    #[arg(required = true, num_args = 1..=2, value_name = "CHART")]
-    chart: Vec<String>,
+    /// The chart: oci://…, a folder, a .tgz, or the URL of a repository followed by the chart's name; or
+    /// plain manifests: files, folders, the folder of a kustomization, or - for standard input.
+    #[arg(required = true, num_args = 1.., value_name = "CHART")]
+    pub(super) chart: Vec<String>,
     #[command(flatten)]
-    render: RenderArgs,
+    pub(super) render: RenderArgs,
     /// The site file (site.yaml): its registry, naming and pull secret.
     #[arg(long, value_name = "FILE", required_unless_present = "to", conflicts_with = "to")]
     pub(super) site: Option<PathBuf>,
@@ -63,23 +70,24 @@ pub(crate) struct RelocateArgs {
     /// (SITE/ghcr.io/a/b:1) or name (SITE/b:1).
     #[arg(long, value_name = "NAMING", conflicts_with = "site")]
     naming: Option<NamingRule>,
-    /// The file to write the overlay to; - for standard output.
-    #[arg(short = 'o', long, value_name = "FILE", default_value = "overlay.yaml")]
-    overlay: PathBuf,
+    /// The file to write the overlay or the moved manifests to; - for standard output [default:
+    /// overlay.yaml, for manifests moved.yaml].
+    #[arg(short = 'o', long, value_name = "FILE")]
+    pub(super) overlay: Option<PathBuf>,
     /// Write a report for a reviewer, as FILE.html, FILE.md or FILE.json; may be given several times.
     #[arg(long, value_name = "FILE", value_parser = parse_report_path)]
     report: Vec<PathBuf>,
     /// Configure the chart for offline use as well: let it load models from the site, give it the site's
     /// CA and issuer, and turn off features that connect to the internet, where that is safe.
     #[arg(long)]
-    offline: bool,
+    pub(super) offline: bool,
     /// Write the changes of --offline that no value can make as patches, for gantry post-render
     /// --patches.
     #[arg(long, value_name = "FILE", requires = "offline")]
-    patches: Option<PathBuf>,
+    pub(super) patches: Option<PathBuf>,
     /// Set this pull policy for every image, where a value controls it: Always, IfNotPresent or Never.
     #[arg(long, value_name = "POLICY")]
-    pull_policy: Option<PullPolicy>,
+    pub(super) pull_policy: Option<PullPolicy>,
     /// Write configuration files for the nodes into this folder, which make them pull leftovers from the
     /// site's registry.
     #[arg(long, value_name = "DIR")]
@@ -87,16 +95,16 @@ pub(crate) struct RelocateArgs {
     /// Write the digests that the site has into the overlay, where a value takes one, so that a tag with new
     /// content is a change: auto, digest or none [default: pin: of site.yaml, else none]. It needs a lock.
     #[arg(long, value_name = "PIN")]
-    pin: Option<ImagePin>,
+    pub(super) pin: Option<ImagePin>,
     #[command(flatten)]
-    receipts: SiteReceiptArgs,
+    pub(super) receipts: SiteReceiptArgs,
     /// Exit with code 0 even if there are leftovers or digests that are not confirmed, for those who use
     /// one of the workarounds.
     #[arg(long)]
-    allow_leftovers: bool,
+    pub(super) allow_leftovers: bool,
     /// Print the result without writing any files.
     #[arg(long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
     #[command(flatten)]
     overwrite: OverwriteArgs,
 }
@@ -114,32 +122,33 @@ fn parse_report_path(text: &str) -> Result<PathBuf, String> {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct RelocateSummary {
     #[serde(flatten)]
-    report: RelocationReport,
-    /// The path of the overlay; absent if none was written.
+    pub(super) report: RelocationReport,
+    /// The path of the overlay, or of the moved manifests; absent if none was written.
     #[serde(skip_serializing_if = "Option::is_none")]
-    overlay: Option<String>,
+    pub(super) overlay: Option<String>,
     /// The features that `--offline` turned off.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    turned_off: Vec<offline::OfflineSwitch>,
+    pub(super) turned_off: Vec<offline::OfflineSwitch>,
     /// The settings that still make the release connect to the outside by itself.
-    phone_home: Vec<PhoneHomeFinding>,
+    pub(super) phone_home: Vec<PhoneHomeFinding>,
     /// How runtimes were configured for offline use; absent without `--offline`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    wiring: Option<OfflineWiring>,
+    pub(super) wiring: Option<OfflineWiring>,
     /// The values that name the digest of an image.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pinned: Vec<PinnedValue>,
+    pub(super) pinned: Vec<PinnedValue>,
 }
 
 pub(crate) fn run(context: &CommandContext, args: &RelocateArgs) -> Result<()> {
     environment::exit_when_stopped()?;
+    let file = args.overlay.clone().unwrap_or_else(|| PathBuf::from("overlay.yaml"));
     let registry = read_registry(args)?;
     let target = RelocationTarget::from_registry(&registry)?;
     let source = match charts::parse_chart_sources(&args.chart)?.as_slice() {
         [source] => source.clone(),
         _ => return Err(CommandError::usage_error("give exactly one chart")),
     };
-    check_output_paths(args)?;
+    check_output_paths(args, &file)?;
     let input = environment::read_optional_input(context)?;
     let inside = OfflineRules::new(input.as_ref(), &target);
     let lock = environment::read_optional_lock(context)?;
@@ -228,7 +237,7 @@ pub(crate) fn run(context: &CommandContext, args: &RelocateArgs) -> Result<()> {
     let is_written = !args.dry_run && verdict != ProofVerdict::Refuted;
     let outcome = RelocateSummary {
         report,
-        overlay: is_written.then(|| args.overlay.display().to_string()),
+        overlay: is_written.then(|| file.display().to_string()),
         turned_off: kept.as_ref().map(|kept| kept.offline.off.clone()).unwrap_or_default(),
         phone_home: left,
         wiring: kept.as_ref().map(|kept| kept.wiring.clone()),
@@ -243,17 +252,17 @@ pub(crate) fn run(context: &CommandContext, args: &RelocateArgs) -> Result<()> {
             phone_home: &outcome.phone_home,
         };
         write_reports(args, &outcome, &page)?;
-        write_files(context, args, &outcome, is_written.then_some(moved.overlay.as_str()))?;
+        write_files(context, args, &outcome, &file, is_written.then_some(moved.overlay.as_str()))?;
     }
     // With `-o -` standard output carries the overlay alone, so that it can be piped.
-    if args.overlay != Path::new("-") || !is_written {
+    if file != Path::new("-") || !is_written {
         context.ui.print_result(&outcome, format_summary)?;
     }
     require_proven(args, &outcome)
 }
 
 /// The site's registry, from the site file or the command line.
-fn read_registry(args: &RelocateArgs) -> Result<RegistryTarget> {
+pub(super) fn read_registry(args: &RelocateArgs) -> Result<RegistryTarget> {
     match (&args.site, &args.to) {
         (Some(path), _) => Ok(environment::read_site(path)?.registry),
         (None, Some(prefix)) => {
@@ -266,7 +275,7 @@ fn read_registry(args: &RelocateArgs) -> Result<RegistryTarget> {
 }
 
 /// How the overlay names images; none where there is no lock that digests could be from.
-fn read_pin(args: &RelocateArgs) -> Result<ImagePin> {
+pub(super) fn read_pin(args: &RelocateArgs) -> Result<ImagePin> {
     let of_site = match (&args.pin, &args.site) {
         (None, Some(path)) => environment::read_site(path)?.pin,
         _ => None,
@@ -276,7 +285,7 @@ fn read_pin(args: &RelocateArgs) -> Result<ImagePin> {
 
 /// What the site offers to runtimes (models, CA, services). With `--to`, only the registry's host is
 /// known.
-fn read_site_services(
+pub(super) fn read_site_services(
     args: &RelocateArgs,
     target: &RelocationTarget,
 ) -> Result<wiring::SiteServices> {
@@ -291,10 +300,10 @@ fn read_site_services(
 }
 
 /// Checks the output paths before any work is done, since rendering takes a while.
-fn check_output_paths(args: &RelocateArgs) -> Result<()> {
-    let outputs = std::iter::once((&args.overlay, OutputKind::Overlay))
-        .chain(args.report.iter().map(|path| (path, OutputKind::RelocationReport)))
-        .chain(args.patches.iter().map(|path| (path, OutputKind::Patches)));
+pub(super) fn check_output_paths(args: &RelocateArgs, file: &Path) -> Result<()> {
+    let outputs = std::iter::once((file, OutputKind::Overlay))
+        .chain(args.report.iter().map(|path| (path.as_path(), OutputKind::RelocationReport)))
+        .chain(args.patches.iter().map(|path| (path.as_path(), OutputKind::Patches)));
     for (path, kind) in outputs {
         // An overlay that is written over a values file would destroy what a person wrote. It is also not
         // an input: with the images moved already, nothing could be learnt from the renders.
@@ -318,7 +327,7 @@ fn check_output_paths(args: &RelocateArgs) -> Result<()> {
 }
 
 /// Writes the reports, each in the form that its ending asks for.
-fn write_reports(
+pub(super) fn write_reports(
     args: &RelocateArgs,
     outcome: &RelocateSummary,
     page: &RelocationPage<'_>,
@@ -338,16 +347,17 @@ fn write_reports(
     Ok(())
 }
 
-/// Writes the overlay, the patches and the files for the nodes, each atomically.
-fn write_files(
+/// Writes the overlay or the moved manifests to `file`, the patches and the files for the nodes, each atomically.
+pub(super) fn write_files(
     context: &CommandContext,
     args: &RelocateArgs,
     outcome: &RelocateSummary,
+    file: &Path,
     overlay: Option<&str>,
 ) -> Result<()> {
     match overlay {
-        Some(text) if args.overlay == Path::new("-") => context.ui.print_document(text)?,
-        Some(text) => environment::write_file(&args.overlay, text)?,
+        Some(text) if file == Path::new("-") => context.ui.print_document(text)?,
+        Some(text) => environment::write_file(file, text)?,
         None => {}
     }
     if let (Some(path), Some(wiring)) = (&args.patches, &outcome.wiring) {
@@ -363,7 +373,7 @@ fn write_files(
     Ok(())
 }
 
-fn format_summary(outcome: &RelocateSummary) -> String {
+pub(super) fn format_summary(outcome: &RelocateSummary) -> String {
     let report = &outcome.report;
     let rows = report.moved.iter().map(|image| {
         let by: Vec<String> = image.by.iter().map(ToString::to_string).collect();
@@ -436,7 +446,7 @@ fn append_wiring(wiring: &OfflineWiring, text: &mut String) {
 }
 
 /// Fails if something could not be configured for offline use, unless leftovers are allowed.
-fn require_wired(args: &RelocateArgs, wiring: Option<&OfflineWiring>) -> Result<()> {
+pub(super) fn refuse_unwired(args: &RelocateArgs, wiring: Option<&OfflineWiring>) -> Result<()> {
     let Some(wiring) = wiring.filter(|_| !args.allow_leftovers) else { return Ok(()) };
     if let Some(left) = wiring.leftovers.first() {
         let number = wiring.leftovers.len();
@@ -445,6 +455,13 @@ fn require_wired(args: &RelocateArgs, wiring: Option<&OfflineWiring>) -> Result<
         let error = CommandError::new(ErrorKind::Integrity, message).with_hint(left.next.clone());
         return Err(error.with_hint("or accept this with --allow-leftovers"));
     }
+    Ok(())
+}
+
+/// Fails as [`refuse_unwired`], and if there are patches that are not written.
+fn require_wired(args: &RelocateArgs, wiring: Option<&OfflineWiring>) -> Result<()> {
+    refuse_unwired(args, wiring)?;
+    let Some(wiring) = wiring.filter(|_| !args.allow_leftovers) else { return Ok(()) };
     if !wiring.patches.is_empty() && args.patches.is_none() {
         let number = wiring.patches.len();
         let message =
@@ -456,6 +473,17 @@ fn require_wired(args: &RelocateArgs, wiring: Option<&OfflineWiring>) -> Result<
     Ok(())
 }
 
+/// The error where it is not known that the site has all digests.
+pub(super) fn unconfirmed_error(report: &RelocationReport) -> CommandError {
+    let number = report.unconfirmed.len();
+    let message =
+        format!("{number} digests are not confirmed: it is not known that the site has them");
+    CommandError::new(ErrorKind::Integrity, message)
+        .with_hint(CONFIRM_HINT)
+        .with_hint(KEEP_HINT)
+        .with_hint("or accept this with --allow-leftovers")
+}
+
 /// Turns the verdict into an error, which decides the exit code and says what to do next.
 fn require_proven(args: &RelocateArgs, outcome: &RelocateSummary) -> Result<()> {
     let report = &outcome.report;
@@ -463,16 +491,7 @@ fn require_proven(args: &RelocateArgs, outcome: &RelocateSummary) -> Result<()> 
         ProofVerdict::Proven => require_wired(args, outcome.wiring.as_ref()),
         // The user has chosen a workaround; the leftovers are still in the report.
         ProofVerdict::Leftovers | ProofVerdict::Unconfirmed if args.allow_leftovers => Ok(()),
-        ProofVerdict::Unconfirmed => {
-            let number = report.unconfirmed.len();
-            let message = format!(
-                "{number} digests are not confirmed: it is not known that the site has them"
-            );
-            Err(CommandError::new(ErrorKind::Integrity, message)
-                .with_hint(CONFIRM_HINT)
-                .with_hint(KEEP_HINT)
-                .with_hint("or accept this with --allow-leftovers"))
-        }
+        ProofVerdict::Unconfirmed => Err(unconfirmed_error(report)),
         ProofVerdict::Leftovers => {
             // The same as in `gantry deploy`.
             let open = report.open_leftovers(|_| false);

@@ -16,6 +16,7 @@ mod input;
 mod kill;
 mod land;
 mod lock;
+mod manifests;
 mod models;
 mod moved;
 mod output;

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::manifests::{InputManifestSet, ManifestSource};
 use super::{SetExpressions, checks, rules, wiring};
 use crate::{Digest, ImagePin, ModelId, Platform, Reference, SecretUrl};
 
@@ -104,6 +103,53 @@ pub enum ChartSource {
     },
     /// A folder or a `.tgz`.
     Local(PathBuf),
+}
+
+/// Plain manifests that are deployed together, as one release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InputManifestSet {
+    /// The release's name.
+    pub release: String,
+    /// The namespace of the objects that name none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Where the manifests are, in the order of the file; there is at least one.
+    pub sources: Vec<ManifestSource>,
+    /// Which of its images that are only possible are carried; as for the input where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub include: Option<PossibleImages>,
+    /// The releases that have to be ready before this one is installed.
+    #[serde(skip)]
+    pub needs: Vec<String>,
+}
+
+/// Where manifests are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ManifestSource {
+    /// A file, a glob of files, or a folder: its YAML and JSON files, or its kustomization if it has one.
+    Path(String),
+    /// The folder of a kustomization.
+    Kustomization(PathBuf),
+    /// A file at a URL.
+    Url {
+        /// The URL.
+        url: SecretUrl,
+        /// The sha256 of the file.
+        sha256: Digest,
+    },
+}
+
+impl ManifestSource {
+    /// How the lock and messages name it, without secrets.
+    pub fn locked_name(&self) -> String {
+        match self {
+            Self::Path(path) => path.clone(),
+            Self::Kustomization(folder) => format!("kustomize {}", folder.display()),
+            Self::Url { url, .. } => url.public_text(),
+        }
+    }
 }
 
 impl Input {

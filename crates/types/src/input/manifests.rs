@@ -1,66 +1,19 @@
 //! `manifests:` of `gantry.yaml`: plain Kubernetes manifests and kustomizations that are deployed as a
-//! release, as they are written in the file and in their checked form.
+//! release, as they are written in the file.
 
 use std::path::PathBuf;
 
+use serde::Deserialize;
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Serialize};
 
-use super::content::PossibleImages;
+use super::content::{InputManifestSet, ManifestSource};
 use super::possible::RawPossibleImages;
 use crate::{Digest, SecretUrl};
 
 /// The longest name of a release: it becomes the value of a label (RFC 1123, 63 characters), and helm
 /// takes 53 at most; one limit for both.
 const MAX_RELEASE: usize = 53;
-
-/// Plain manifests that are deployed together, as one release.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct InputManifestSet {
-    /// The release's name.
-    pub release: String,
-    /// The namespace of the objects that name none.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub namespace: Option<String>,
-    /// Where the manifests are, in the order of the file; there is at least one.
-    pub sources: Vec<ManifestSource>,
-    /// Which of its images that are only possible are carried; as for the input where absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub include: Option<PossibleImages>,
-    /// The releases that have to be ready before this one is installed.
-    #[serde(skip)]
-    pub needs: Vec<String>,
-}
-
-/// Where manifests are.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub enum ManifestSource {
-    /// A file, a glob of files, or a folder: its YAML and JSON files, or its kustomization if it has one.
-    Path(String),
-    /// The folder of a kustomization.
-    Kustomization(PathBuf),
-    /// A file at a URL.
-    Url {
-        /// The URL.
-        url: SecretUrl,
-        /// The sha256 of the file.
-        sha256: Digest,
-    },
-}
-
-impl ManifestSource {
-    /// How the lock and messages name it, without secrets.
-    pub fn locked_name(&self) -> String {
-        match self {
-            Self::Path(path) => path.clone(),
-            Self::Kustomization(folder) => format!("kustomize {}", folder.display()),
-            Self::Url { url, .. } => url.public_text(),
-        }
-    }
-}
 
 /// Plain manifests that are deployed together, as one release.
 #[derive(Clone, Deserialize, schemars::JsonSchema)]

@@ -17,8 +17,8 @@ pub mod wiring;
 
 pub use content::{
     ArchiveSource, AttachedContent, ChartSource, HubModelSource, ImageSource, Input, InputArchive,
-    InputChart, InputImage, InputModel, ModelDependencies, PossibleImages,
+    InputChart, InputImage, InputManifestSet, InputModel, ManifestSource, ModelDependencies,
+    PossibleImages,
 };
-pub use manifests::{InputManifestSet, ManifestSource};
 pub use releases::InputRelease;
 pub use set_expressions::SetExpressions;

@@ -1,8 +1,7 @@
 //! The releases of `gantry.yaml`: charts and sets of manifests, which have names, namespaces and needs in
 //! common.
 
-use super::content::{ChartSource, Input, InputChart};
-use super::manifests::InputManifestSet;
+use super::content::{ChartSource, Input, InputChart, InputManifestSet};
 
 /// One release of `gantry.yaml`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -29,6 +29,7 @@ use crate::commands::manifest_output;
 use crate::context::CommandContext;
 use crate::environment;
 use crate::error::{CommandError, Result};
+use crate::manifests::read_manifest_texts;
 use crate::output_files::{OutputKind, OverwriteArgs};
 use crate::value_parsers::{SECOND, WEEK, duration_within};
 
@@ -75,9 +76,10 @@ pub(crate) struct AuditArgs {
     chart: Option<String>,
     #[command(flatten)]
     values: ValuesArgs,
-    /// Examine the manifests in this file as well; - for standard input.
+    /// Examine these manifests as well: a file, a folder, the folder of a kustomization, or - for standard
+    /// input; may be given several times.
     #[arg(long, value_name = "FILE", conflicts_with = "chart")]
-    manifests: Option<PathBuf>,
+    manifests: Vec<String>,
     /// Examine only the chart or the manifests, without connecting to a cluster.
     #[arg(long, conflicts_with_all = ["soak", "apply_policies"])]
     no_live: bool,
@@ -272,17 +274,17 @@ fn read_rendered_objects(context: &CommandContext, args: &AuditArgs) -> Result<O
         let stream = charts::render_chart(context, source, &args.values, namespace)?;
         return Ok(Some(findings::read_rendered_objects("the chart", &stream)?));
     }
-    let Some(path) = &args.manifests else { return Ok(None) };
-    let (name, stream) = if path.as_os_str() == "-" {
+    if args.manifests.is_empty() {
+        return Ok(None);
+    }
+    let mut objects = Vec::new();
+    for argument in &args.manifests {
         let example = "helm template ./my-chart | gantry audit --manifests -";
-        ("standard input".to_owned(), environment::read_manifests_from_stdin(example)?)
-    } else {
-        let name = path.display().to_string();
-        let text = std::fs::read_to_string(path)
-            .map_err(|cause| CommandError::usage_error(format!("cannot read {name}: {cause}")))?;
-        (name, text)
-    };
-    Ok(Some(findings::read_rendered_objects(&name, &stream)?))
+        for text in read_manifest_texts(argument, example)? {
+            objects.extend(findings::read_rendered_objects(&text.name, &text.text)?);
+        }
+    }
+    Ok(Some(objects))
 }
 
 fn build_soak_settings(

@@ -15,6 +15,11 @@ use crate::commands::manifest_output::{self, ManifestOutputArgs, WrittenObject, 
 use crate::context::CommandContext;
 use crate::environment;
 use crate::error::{CommandError, Result};
+use crate::manifests::{is_manifest_argument, read_manifest_stream};
+
+/// How manifests come from standard input.
+const EXAMPLE: &str =
+    "kustomize build ./overlay | gantry policy egress - --site site.yaml --namespace shop";
 
 /// Write network policies that block a namespace's connections to the outside.
 ///
@@ -23,8 +28,8 @@ use crate::error::{CommandError, Result};
 /// policy has addresses and not names; Gantry prints what it therefore cannot express, and which
 /// option to give instead.
 ///
-/// If a chart is given, it is rendered and examined for what the policies do not cover: pods in the
-/// node's network, objects in other namespaces, policies of the chart that allow more, services that
+/// If a chart or manifests are given, they are examined for what the policies do not cover: pods in the
+/// node's network, objects in other namespaces, policies of their own that allow more, services that
 /// point outside, and pods that may need the API server.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
@@ -38,8 +43,8 @@ Examples:
 What the policies cover and what they do not: docs/reference/policy.md")]
 pub(crate) struct PolicyEgressArgs {
     /// A chart to examine: oci://…, a folder, a .tgz, or the URL of a repository followed by the chart's
-    /// name.
-    #[arg(num_args = 0..=2, value_name = "CHART")]
+    /// name; or plain manifests: files, folders, the folder of a kustomization, or - for standard input.
+    #[arg(num_args = 0.., value_name = "CHART")]
     chart: Vec<String>,
     #[command(flatten)]
     render: RenderArgs,
@@ -86,7 +91,7 @@ pub(super) fn run(context: &CommandContext, args: &PolicyEgressArgs) -> Result<(
     };
     let egress = egress::build_egress_policies(&request, &site)?;
     let mut gaps = egress.gaps;
-    gaps.extend(find_gaps_in_chart(context, args, &request)?);
+    gaps.extend(find_gaps_in_objects(context, args, &request)?);
 
     args.target.write_manifests(context, &build_header(&request, &gaps), &egress.manifests)?;
     manifest_output::warn_about_system_namespaces(
@@ -110,35 +115,48 @@ pub(super) fn run(context: &CommandContext, args: &PolicyEgressArgs) -> Result<(
     }
 }
 
-fn find_gaps_in_chart(
+fn find_gaps_in_objects(
     context: &CommandContext,
     args: &PolicyEgressArgs,
     request: &EgressPolicySpec,
 ) -> Result<Vec<PolicyGap>> {
-    let source = match charts::parse_chart_sources(&args.chart)?.as_slice() {
+    let (name, stream) = match args.chart.as_slice() {
         [] => return Ok(vec![]),
-        [source] => source.clone(),
-        _ => return Err(CommandError::usage_error("give exactly one chart")),
+        all if all.iter().all(|one| is_manifest_argument(one)) => {
+            (all.join(", "), read_manifest_stream(all, EXAMPLE)?)
+        }
+        all => render_chart(context, args, all)?,
     };
-    let values = args.render.values.read_values()?;
-    let chart = args.render.to_input_chart(source, &values, &[])?;
-    let release = charts::open_chart(context, &chart, &[])?;
-    let stream =
-        release.render(None).map_err(|cause| CommandError::usage_error(cause.to_string()))?;
     let manifests = Manifests::read(&stream);
     // What cannot be read cannot be searched for gaps, and no gap would look like full coverage.
     if let Some(unread) = manifests.unread.first() {
         return Err(CommandError::usage_error(format!(
             "{}: the document at line {} is not valid YAML: {}",
-            release.chart().name(),
-            unread.line,
-            unread.reason
+            name, unread.line, unread.reason
         )));
     }
     Ok(coverage::find_gaps(request, manifests.documents.iter().map(|document| &document.value)))
 }
 
 /// The lines of the comment in front of the manifests.
+/// Renders the chart of the arguments; its name, and the stream.
+fn render_chart(
+    context: &CommandContext,
+    args: &PolicyEgressArgs,
+    chart: &[String],
+) -> Result<(String, String)> {
+    let source = match charts::parse_chart_sources(chart)?.as_slice() {
+        [source] => source.clone(),
+        _ => return Err(CommandError::usage_error("give one chart, or plain manifests alone")),
+    };
+    let values = args.render.values.read_values()?;
+    let chart = args.render.to_input_chart(source, &values, &[])?;
+    let release = charts::open_chart(context, &chart, &[])?;
+    let stream =
+        release.render(None).map_err(|cause| CommandError::usage_error(cause.to_string()))?;
+    Ok((release.chart().name().to_owned(), stream))
+}
+
 fn build_header(request: &EgressPolicySpec, gaps: &[PolicyGap]) -> Vec<String> {
     let mut lines = vec![
         format!("Written by `gantry policy egress`: nothing in {} can connect to the outside.", request.namespace),
