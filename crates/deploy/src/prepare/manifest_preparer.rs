@@ -135,3 +135,122 @@ impl ManifestPreparer<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use net::{Client, Mirrors};
+    use remote::scratch::ScratchFolder;
+    use store::Store;
+    use types::input::Input;
+    use types::lock::Lock;
+
+    use super::*;
+    use crate::Error;
+    use crate::prepare::select_manifests;
+
+    const IMAGE: &str = "ghcr.io/o/embedder:1";
+    const STREAM: &str = "\
+---
+# Source: web.yaml
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: server}
+spec:
+  template:
+    spec:
+      containers:
+        - name: server
+          image: ghcr.io/o/embedder:1 # ours
+          env:
+            - {name: HF_HOME, value: /cache}
+          volumeMounts:
+            - {name: models, mountPath: /cache}
+      volumes:
+        - name: models
+          persistentVolumeClaim: {claimName: models}
+";
+
+    /// A lock with one image and the stream as a set of manifests.
+    fn lock_with(image: &str, stream: &[u8]) -> Lock {
+        let digest = store::hash::sha256(stream);
+        let text = format!(
+            "version: 1\nname: a\nplatforms: [linux/amd64]\nmanifests:\n- {{release: web, namespace: onyx, \
+             from: [web.yaml], reference: 'manifests.gantry/web:{}', content: {{digest: '{digest}', size: {}}}, \
+             manifest: {{digest: '{digest}', size: 1}}}}\nimages:\n- {{reference: '{image}', digest: '{digest}', \
+             mediaType: m, size: 1, platforms: [], manifests: [], seen: []}}\n",
+            digest.short_hex(),
+            stream.len()
+        );
+        Lock::parse("gantry.lock", &text).unwrap()
+    }
+
+    /// Prepares the stream for a site with a claim of models in this namespace.
+    async fn prepare(
+        image: &str,
+        claims_in: &str,
+        unwired: UnwiredPolicy,
+    ) -> Result<PreparedManifests> {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path().join("store")).unwrap();
+        store.put_bytes(STREAM.as_bytes()).unwrap();
+        let text = format!(
+            "version: 1\nregistry: {{url: 'site:5000/ai'}}\nmodels: [{{to: 'pvc://{claims_in}/models'}}]\n"
+        );
+        let site = Site::parse("site.yaml", &text).unwrap();
+        let input =
+            "version: 1\nname: a\nmanifests: [{release: web, namespace: onyx, from: web.yaml}]\n";
+        let input = Input::parse("gantry.yaml", input).unwrap();
+        let lock = lock_with(image, STREAM.as_bytes());
+        let target = RelocationTarget::from_registry(&site.registry).unwrap();
+        let preparer = ManifestPreparer {
+            site: &site,
+            target: &target,
+            locked: &SiteContent::new(std::slice::from_ref(&lock), &[], &site.registry).unwrap(),
+            rules: &OfflineRules::new(Some(&input), &target),
+            archives: &ChartArchives {
+                base: Path::new("."),
+                from: Some(Arc::new(store)),
+                store: None,
+                registry: &site.registry,
+                client: Client::builder().build().unwrap(),
+                mirrors: Mirrors::new(&[].into(), &[]).unwrap(),
+                scratch: ScratchFolder::new("gantry-test-").unwrap(),
+            },
+            workarounds: &[],
+            unwired,
+        };
+        preparer.prepare_manifests(&select_manifests(&input, &lock, &[]).unwrap()[0]).await
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn manifests_are_moved_and_told_where_the_mounted_models_are() {
+        let prepared = prepare(IMAGE, "onyx", UnwiredPolicy::Refuse).await.unwrap();
+
+        assert_eq!(prepared.report.verdict, ProofVerdict::Proven);
+        let stream = &prepared.stream;
+        assert!(stream.contains("image: site:5000/ai/o/embedder:1 # ours"), "{stream}");
+        assert!(stream.contains(r#""HF_HUB_CACHE","value":"/cache""#), "{stream}");
+        assert!(!prepared.wiring.lines.is_empty() && !prepared.brings_kinds);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_not_locked_or_not_wired_is_refused() {
+        let refuse = UnwiredPolicy::Refuse;
+        let unlocked = prepare("quay.io/o/other:1", "onyx", refuse).await.unwrap_err();
+        let elsewhere = prepare(IMAGE, "other", refuse).await.unwrap_err();
+
+        assert!(
+            matches!(&unlocked, Error::NotDeployable(ReleaseRefusal::Unproven { report, .. }) if report.contains("embedder")),
+            "{unlocked}"
+        );
+        assert!(
+            matches!(&elsewhere, Error::NotDeployable(ReleaseRefusal::NotOffline { leftover, .. }) if leftover.what.contains("namespace other")),
+            "{elsewhere}"
+        );
+        assert!(prepare(IMAGE, "other", UnwiredPolicy::Deploy).await.is_ok());
+    }
+}
