@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use chart::image_pins;
 use chart::mirrors::RegistryScheme;
 use chart::post_render;
 use chart::relocate::{ProofVerdict, RelocationTarget};
@@ -11,11 +12,13 @@ use chart::report::RelocationReport;
 use chart::{OperatorRules, RelocationPage, inspect};
 use deploy::prepare::OfflineRules;
 use resolve::FileComparison;
+use types::ImagePin;
 use types::site_content::{SiteContent, SiteRoot};
 
 use super::relocate::{
-    self, RelocateArgs, RelocateSummary, check_output_paths, format_summary, read_registry,
-    read_site_services, refuse_unwired, unconfirmed_error, write_files, write_reports,
+    self, RelocateArgs, RelocateSummary, check_output_paths, format_summary, read_pin,
+    read_registry, read_site_services, refuse_unwired, unconfirmed_error, write_files,
+    write_reports,
 };
 use crate::context::CommandContext;
 use crate::environment;
@@ -80,6 +83,16 @@ fn relocate_manifests(context: &CommandContext, args: &RelocateArgs) -> Result<(
             moved = relocate(Some(known.content()))?;
         }
     }
+    let pin = read_pin(args)?;
+    if pin != ImagePin::None {
+        let Some(known) = &known else {
+            return Err(CommandError::usage_error(
+                "digests are pinned by a lock, and there is no gantry.lock here",
+            )
+            .with_hint("name its folder with -C, or write --pin none"));
+        };
+        moved.stream = image_pins::pin_images(&moved.stream, known.content(), pin)?.stream;
+    }
     let scheme = if registry.plain_http { RegistryScheme::Http } else { RegistryScheme::Https };
     let name = args.chart.join(", ");
     let report = RelocationReport::for_manifests(&name, &target, scheme, &moved.proof)?;
@@ -93,6 +106,7 @@ fn relocate_manifests(context: &CommandContext, args: &RelocateArgs) -> Result<(
         turned_off: Vec::new(),
         phone_home,
         wiring,
+        pinned: Vec::new(),
     };
     if !args.dry_run {
         let page = RelocationPage {

@@ -4,17 +4,18 @@
 
 use chart::manifest::Manifests;
 use chart::mirrors::RegistryScheme;
-use chart::post_render;
 use chart::relocate::{ProofVerdict, RelocationTarget};
 use chart::report::RelocationReport;
 use chart::wiring::{OfflineWiring, SiteServices};
+use chart::{image_pins, post_render};
+use types::ImagePin;
 use types::site::Site;
 use types::site_content::SiteContent;
 
 use super::archives::ChartArchives;
 use super::offline::OfflineRules;
 use super::preparer::{LeftoverWorkaround, UnwiredPolicy, has_custom_kinds};
-use super::refusal::ReleaseRefusal;
+use super::refusal::{PostRendererReach, ReleaseRefusal};
 use super::selection::SelectedManifests;
 use crate::Result;
 
@@ -55,6 +56,8 @@ pub struct ManifestPreparer<'a> {
     pub workarounds: &'a [LeftoverWorkaround],
     /// What happens to releases that cannot be configured for offline use.
     pub unwired: UnwiredPolicy,
+    /// How releases are told of a tag with new content, before what the site says.
+    pub pin: Option<ImagePin>,
 }
 
 impl ManifestPreparer<'_> {
@@ -95,11 +98,13 @@ impl ManifestPreparer<'_> {
         let report =
             RelocationReport::for_manifests(selected.name(), self.target, scheme, &moved.proof)?;
         self.refuse_unproven(selected, &report, &wiring)?;
+        let pin = self.pin.or(self.site.pin).unwrap_or_default();
+        let stream = image_pins::pin_images(&moved.stream, self.locked, pin)?.stream;
         Ok(PreparedManifests {
             release: selected.name().to_owned(),
             namespace: selected.set.namespace.clone(),
-            brings_kinds: has_custom_kinds(&Manifests::read(&moved.stream)),
-            stream: moved.stream,
+            brings_kinds: has_custom_kinds(&Manifests::read(&stream)),
+            stream,
             report,
             wiring,
             number: selected.number,
@@ -122,10 +127,14 @@ impl ManifestPreparer<'_> {
         // Mirrors and the webhook act on every pod, whatever created it; a post-renderer has nothing to
         // add to the edits that were made already.
         let is_elsewhere = self.workarounds.iter().any(|way| way.is_outside_of_manifests());
-        if !report.leftovers.is_empty() && !is_elsewhere {
-            let leftovers = report.leftovers.clone();
-            let is_for_post_renderer = false;
-            return Err(ReleaseRefusal::Leftovers { release, leftovers, is_for_post_renderer });
+        let mut leftovers = report.open_leftovers(|_| is_elsewhere);
+        if self.workarounds.contains(&LeftoverWorkaround::Accept) {
+            leftovers.registries.clear();
+            leftovers.broken.clear();
+        }
+        if !leftovers.is_empty() {
+            let post_renderer = PostRendererReach::NotAll;
+            return Err(ReleaseRefusal::Leftovers { release, leftovers, post_renderer });
         }
         match wiring.leftovers.first() {
             Some(left) if self.unwired == UnwiredPolicy::Refuse => {
@@ -222,6 +231,7 @@ spec:
             },
             workarounds: &[],
             unwired,
+            pin: Some(ImagePin::None),
         };
         preparer.prepare_manifests(&select_manifests(&input, &lock, &[]).unwrap()[0]).await
     }
