@@ -117,8 +117,9 @@ async fn a_rebuilt_image_arrives_under_its_tag_and_only_its_pods_restart() {
 }
 
 /// Three servers, of which two mount the claim of a model target.
-const READERS: [(&str, &str); 2] = [
+const READERS: [(&str, &str); 3] = [
     ("Chart.yaml", "apiVersion: v2\nname: readers\nversion: 1.0.0\n"),
+    ("values.yaml", "image: docker.io/library/busybox:1.35\n"),
     (
         "templates/servers.yaml",
         r#"apiVersion: v1
@@ -136,7 +137,7 @@ spec:
     metadata: {labels: {app: {{ $name }}}}
     spec:
       terminationGracePeriodSeconds: 0
-      containers: [{name: server, image: 'docker.io/library/busybox:1.35', command: [/bin/busybox, sleep, "100000"]}]
+      containers: [{name: server, image: {{ $.Values.image | quote }}, command: [/bin/busybox, sleep, "100000"]}]
       {{- if $reads }}
       volumes: [{name: models, persistentVolumeClaim: {claimName: models}}]
       {{- end }}

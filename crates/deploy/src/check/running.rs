@@ -176,13 +176,17 @@ impl RunningImageJudge<'_> {
             );
         };
         if !self.is_locked_digest(&images, &reference, digest).await {
+            // A job that is done keeps the pods that it had, and an update of its image does not run it again.
+            if has_ended(pod) {
+                return None;
+            }
             let locked: Vec<String> =
                 images.iter().map(|image| image.digest().to_string()).collect();
             let why = format!(
                 "it runs {wanted} with the digest {digest}, but the locked digest is {}",
                 locked.join(" or ")
             );
-            let next = "somebody pushed the tag again, or the node has an older image: load the bundle and deploy again, which names the locked digest unless pin: says otherwise (site.yaml, gantry.yaml)";
+            let next = "somebody pushed the tag again, or the node has an older image: load the bundle and deploy again; deploy names the locked digest, unless pin: in site.yaml or gantry.yaml says otherwise";
             return Some(failed().with_reason(why, next).with_wrong_digest());
         }
         (!is_at_site).then(|| {
@@ -233,6 +237,12 @@ impl RunningImageJudge<'_> {
         self.asked.insert(key, is_locked);
         is_locked
     }
+}
+
+/// Whether a pod has ended and is not started again.
+fn has_ended(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 /// Parses the digest in an image id. containerd and CRI-O write it after `@`, or alone; dockershim
