@@ -39,7 +39,7 @@ pub use manifest::{AppliedManifest, ApplyMode, ObjectId};
 pub use object::{ApplyEffect, ObjectScope, TypedObject};
 pub use owner::{MANAGER, PART, is_own, mark_as_own};
 pub use permission::Permission;
-pub use pod::AwaitedPodState;
+pub use pod::{AwaitedPodState, has_ended};
 pub use pod_reason::{NotReadyCause, NotReadyReason, explain_pod, is_being_deleted};
 pub use port_forward::{ForwardTarget, PortForward};
 pub use settling::SettlingPods;

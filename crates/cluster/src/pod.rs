@@ -314,7 +314,8 @@ fn has_reached_state(pod: &Pod, until: AwaitedPodState) -> bool {
     }
 }
 
-fn has_ended(pod: &Pod) -> bool {
+/// Whether a pod has ended and is not started again: its phase is Succeeded or Failed.
+pub fn has_ended(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed"))
 }

@@ -177,7 +177,7 @@ impl RunningImageJudge<'_> {
         };
         if !self.is_locked_digest(&images, &reference, digest).await {
             // A job that is done keeps the pods that it had, and an update of its image does not run it again.
-            if has_ended(pod) {
+            if cluster::has_ended(pod) {
                 return None;
             }
             let locked: Vec<String> =
@@ -237,12 +237,6 @@ impl RunningImageJudge<'_> {
         self.asked.insert(key, is_locked);
         is_locked
     }
-}
-
-/// Whether a pod has ended and is not started again.
-fn has_ended(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 /// Parses the digest in an image id. containerd and CRI-O write it after `@`, or alone; dockershim
