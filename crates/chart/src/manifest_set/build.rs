@@ -13,6 +13,8 @@ use crate::manifest::{ManifestDocument, Manifests, split_documents};
 
 /// The API group of kustomizations.
 const KUSTOMIZE_GROUP: &str = "kustomize.config.k8s.io";
+/// The names of kustomizations, which need neither apiVersion nor kind.
+const KUSTOMIZATIONS: &[&str] = &["kustomization.yaml", "kustomization.yml", "Kustomization"];
 /// What begins a template or a placeholder: of helm and Go, of a shell and envsubst.
 const TEMPLATES: &[&str] = &["{{", "${", "$("];
 /// The longest piece of a template in an error, in characters.
@@ -118,7 +120,8 @@ fn read_document(
     place: DocumentPlace,
     documents: &mut Vec<SetDocument>,
 ) -> Result<(), ManifestFault> {
-    if document.group() == KUSTOMIZE_GROUP && document.kind() == "Kustomization" {
+    let name = place.file.rsplit('/').next().unwrap_or_default();
+    if KUSTOMIZATIONS.contains(&name) || document.group() == KUSTOMIZE_GROUP {
         return Err(ManifestFault::Kustomization { place });
     }
     let Some(items) = list_items(&document.value) else {
@@ -244,7 +247,7 @@ mod tests {
         assert_eq!(set.stream(), expected);
         let kinds: Vec<&str> = set.objects().iter().map(|one| one.key.kind.as_str()).collect();
         assert_eq!(kinds, ["CustomResourceDefinition", "Service", "Tenant"]);
-        assert_eq!(set.objects()[0].place.to_string(), "a.yaml, document 2 (line 5)");
+        assert_eq!(set.objects()[0].place.to_string(), "a.yaml, document 2 (line 6)");
         let read = Manifests::read(set.stream());
         assert_eq!(read.documents[0].template.as_deref(), Some("a.yaml"));
     }
