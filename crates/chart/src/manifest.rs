@@ -218,7 +218,7 @@ fn is_separator(line: &str) -> bool {
 
 /// Whether a template's path is that of a file in the `crds/` folder of a chart:
 /// `top/charts/sub/crds/x.yaml`. A sub-chart may be called `crds` itself.
-fn is_definition_path(template: &str) -> bool {
+pub(crate) fn is_definition_path(template: &str) -> bool {
     let mut folders = template.split('/');
     let mut folder = folders.next().and_then(|_| folders.next());
     while folder == Some("charts") {

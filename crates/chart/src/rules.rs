@@ -80,8 +80,22 @@ fn is_condition_met(when: &OperatorCondition, document: &ManifestDocument) -> bo
     };
     when.kind.as_deref().is_none_or(|kind| kind == document.kind())
         && when.group.as_deref().is_none_or(|group| group == document.group())
+        && when.is.iter().all(|(field, wanted)| {
+            let value = find_field(&document.value, field).and_then(write_scalar);
+            value.is_some() && value == write_scalar(wanted)
+        })
         && when.set.iter().all(is_set)
         && !when.unset.iter().any(is_set)
+}
+
+/// A text, number or boolean as a text: YAML reads a version such as `18` as a number.
+fn write_scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(switch) => Some(switch.to_string()),
+        _ => None,
+    }
 }
 
 /// The variables of all containers, of which an operator has its defaults. The first of two with the
@@ -120,12 +134,7 @@ impl AppliedRule<'_> {
         for image in &self.rule.images {
             let field = |name: &str| match name.strip_prefix("env.") {
                 Some(name) => self.variables.get(name).cloned(),
-                // YAML reads a version such as `18` as a number.
-                None => match find_field(&document.value, name)? {
-                    Value::String(text) => Some(text.clone()),
-                    Value::Number(number) => Some(number.to_string()),
-                    _ => None,
-                },
+                None => find_field(&document.value, name).and_then(write_scalar),
             };
             if let Some(image) = fill_fields(image, field) {
                 self.add_image(&image, &place, findings, added);
@@ -171,7 +180,7 @@ impl AppliedRule<'_> {
         }
     }
 
-    /// Adds an image unless the manifests or a former rule name one of the same repository.
+    /// Adds an image unless the manifests or a former rule name what the operator uses instead of it.
     fn add_image(
         &self,
         image: &str,
@@ -180,18 +189,39 @@ impl AppliedRule<'_> {
         added: &mut Vec<FoundImage>,
     ) {
         let Ok(reference) = image.parse::<Reference>() else { return };
-        // If the manifests name an image of this repository, also from another registry, the
-        // operator uses that instead of its built-in one.
-        let all = findings.images.iter().chain(&*added);
-        let mut known = all.map(|found| found.reference.repository());
-        let last = |repository: &str| repository.rsplit('/').next().map(str::to_owned);
         let confidence = match self.rule.sure {
             RuleCertainty::Likely => Confidence::Likely,
             RuleCertainty::Possible => Confidence::Possible,
         };
-        if !known.any(|known| last(known) == last(reference.repository())) {
+        // One rule may name several tags of a repository, for one object or for several.
+        let is_known = added.iter().any(|other| other.reference == reference)
+            || findings.images.iter().any(|found| self.is_replacement(found, &reference, place));
+        if !is_known {
             added.push(self.build_image(reference, place, confidence));
         }
+    }
+
+    /// Whether the operator uses an image of the manifests, also from another registry, instead of
+    /// the one that it has built in for the object or container at `place`.
+    fn is_replacement(
+        &self,
+        found: &FoundImage,
+        builtin: &Reference,
+        place: &ManifestLocation,
+    ) -> bool {
+        let last =
+            |reference: &Reference| reference.repository().rsplit('/').next().map(str::to_owned);
+        // What another object of the same kind names is for that one.
+        let is_of_another = self.rule.when.container.is_none()
+            && found.place.kind == place.kind
+            && found.place.document != place.document;
+        // Any chart may run its own `redis` or `busybox`; an operator is told of another in a field,
+        // an argument or a variable.
+        let is_unrelated = found.pattern == LocationKind::Pod
+            && builtin.registry() == "docker.io"
+            && builtin.repository().starts_with("library/");
+        found.reference == *builtin
+            || (!is_of_another && !is_unrelated && last(&found.reference) == last(builtin))
     }
 
     /// The image of this rule at a location.
@@ -243,6 +273,141 @@ mod tests {
             let has_source = rule.why.contains('/') && rule.why.contains(" of ");
             assert!(has_source, "{} names no source: {}", rule.name, rule.why);
         }
+    }
+
+    /// A document that meets a rule's condition, with one more field, and the variables that its
+    /// images need.
+    fn write_document(rule: &OperatorRule, more: Option<&str>) -> String {
+        let mut document = serde_json::json!({"metadata": {"name": "x"}});
+        if let Some(container) = &rule.when.container {
+            let image = format!("registry.example/{container}:v9");
+            return serde_json::json!({"kind": "Pod", "spec": {"containers": [{"image": image}]}})
+                .to_string();
+        }
+        document["apiVersion"] = format!("{}/v1", rule.when.group.as_deref().unwrap()).into();
+        document["kind"] = rule.when.kind.clone().unwrap().into();
+        let set = rule.when.set.iter().map(|field| (field.as_str(), Value::from("v1")));
+        let is = rule.when.is.iter().map(|(field, value)| (field.as_str(), value.clone()));
+        let mentioned = rule.images.iter().flat_map(|image| image.split('{').skip(1));
+        let fields = mentioned.filter_map(|rest| rest.split(['#', '}']).next());
+        let (variables, fields): (Vec<&str>, Vec<&str>) =
+            fields.partition(|field| field.starts_with("env."));
+        let fields = fields.into_iter().map(|field| (field, Value::from("v1")));
+        let more = more.map(|field| (field, Value::from("site.example/named:1")));
+        for (field, value) in fields.chain(set).chain(is).chain(more) {
+            let pointer = format!("/{}", field.replace('.', "/"));
+            for (end, _) in pointer.match_indices('/').skip(1) {
+                let parent =
+                    document.pointer(&pointer[..end]).is_none_or(|parent| !parent.is_object());
+                if parent {
+                    set_field(&mut document, &pointer[..end], serde_json::json!({}));
+                }
+            }
+            set_field(&mut document, &pointer, value);
+        }
+        let env: Vec<Value> = variables
+            .iter()
+            .map(|name| serde_json::json!({"name": &name[4..], "value": "v1"}))
+            .collect();
+        let pod = serde_json::json!({"kind": "Pod", "spec": {"containers": [{"env": env}]}});
+        format!("{document}\n---\n{pod}\n")
+    }
+
+    fn set_field(document: &mut Value, pointer: &str, value: Value) {
+        let (parent, key) = pointer.rsplit_once('/').unwrap();
+        document.pointer_mut(parent).unwrap()[key] = value;
+    }
+
+    #[test]
+    fn every_rule_finds_its_images_in_a_minimal_object_and_none_where_the_object_names_one() {
+        for rule in &OperatorRules::builtin().0.operators {
+            let alone = OperatorRules(rules::OperatorImageRules { operators: vec![rule.clone()] });
+            let find = |more: Option<&str>| -> Vec<String> {
+                let found = find_images_with_rules(&write_document(rule, more), &alone).images;
+                let of_rule = found.into_iter().filter(|found| found.pattern == LocationKind::Rule);
+                of_rule.map(|found| found.reference.to_string()).collect()
+            };
+            let expected: Vec<String> = rule
+                .images
+                .iter()
+                .map(|image| {
+                    let value = |name: &str| match name {
+                        "tag" => Some("v9".to_owned()),
+                        name => Some(
+                            rule.when.is.get(name).map_or("v1", |v| v.as_str().unwrap()).to_owned(),
+                        ),
+                    };
+                    let filled = fill_fields(image, value).unwrap();
+                    filled.parse::<Reference>().unwrap().to_string()
+                })
+                .collect();
+            assert_eq!(find(None), expected, "{}", rule.name);
+            for field in &rule.when.unset {
+                assert!(find(Some(field)).is_empty(), "{}: {field}", rule.name);
+            }
+        }
+    }
+
+    #[test]
+    fn an_object_that_switches_a_part_off_or_is_of_another_type_needs_no_image_for_it() {
+        let tempo = "apiVersion: tempo.grafana.com/v1alpha1\nkind: TempoMonolithic\nspec: {jaegerui: {enabled: SWITCH}}\n";
+        let find = |text: &str| find_images(text).images;
+        assert_eq!(find(&tempo.replace("SWITCH", "false")).len(), 1);
+        assert_eq!(find(&tempo.replace("SWITCH", "true")).len(), 3);
+        let server = "apiVersion: cassandra.datastax.com/v1beta1\nkind: CassandraDatacenter\nspec: {serverType: TYPE, serverVersion: 4.1.8}\n";
+        let cassandra = find(&server.replace("TYPE", "cassandra"));
+        let expected = "docker.io/k8ssandra/cass-management-api:4.1.8-ubi";
+        assert!(cassandra.iter().any(|found| found.reference.to_string() == expected));
+        let other = find(&server.replace("TYPE", "hcd"));
+        assert!(other.iter().all(|found| !found.reference.to_string().contains("management")));
+    }
+
+    #[test]
+    fn each_object_of_a_kind_needs_its_own_image() {
+        let istio = |name: &str, version: &str| {
+            format!(
+                "apiVersion: sailoperator.io/v1\nkind: Istio\nmetadata: {{name: {name}}}\nspec: {{version: {version}}}\n---\n"
+            )
+        };
+        let found = find_images(&(istio("a", "v1.29.6") + &istio("b", "v1.30.3"))).images;
+        let mut images: Vec<String> =
+            found.iter().map(|found| found.reference.to_string()).collect();
+        images.sort();
+        assert_eq!(
+            images,
+            [
+                "registry.istio.io/release/pilot:1.29.6",
+                "registry.istio.io/release/pilot:1.30.3",
+                "registry.istio.io/release/proxyv2:1.29.6",
+                "registry.istio.io/release/proxyv2:1.30.3",
+            ]
+        );
+        // One names its image: the other still runs the operator's own.
+        let search = "apiVersion: elasticsearch.k8s.elastic.co/v1\nkind: Elasticsearch\nspec: {version: 9.1.0}\n---\n\
+            apiVersion: elasticsearch.k8s.elastic.co/v1\nkind: Elasticsearch\nspec: {version: 9.1.0, image: site.example/elasticsearch:9.0.0}\n";
+        assert_eq!(find_images(search).images.len(), 2);
+    }
+
+    #[test]
+    fn a_model_is_no_image_and_its_server_is_one() {
+        let model = "apiVersion: ollama.ayaka.io/v1\nkind: Model\nspec: {image: 'llama3.1:8b'}\n";
+        let found = find_images(model).images;
+        let images: Vec<String> = found.iter().map(|found| found.reference.to_string()).collect();
+        assert_eq!(images, ["docker.io/ollama/ollama:latest", "docker.io/curlimages/curl:latest"]);
+    }
+
+    #[test]
+    fn a_helper_of_an_operator_is_replaced_by_its_argument_and_not_by_the_pod_of_another() {
+        let job = "apiVersion: kubeflow.org/v1\nkind: PyTorchJob\nspec: {pytorchReplicaSpecs: {Worker: {replicas: 1}}}\n---\n";
+        let pod =
+            |rest: &str| format!("{job}kind: Pod\nspec: {{containers: [{{name: a, {rest}}}]}}\n");
+        let of_rule = |text: &str| {
+            let found = find_images(text).images;
+            found.iter().filter(|found| found.pattern == LocationKind::Rule).count()
+        };
+        assert_eq!(of_rule(&pod("image: 'alpine:3.22'")), 1);
+        let argument = "image: 'x.example/op:1', args: ['--pytorch-init-container-image=site.example/library/alpine:3.10']";
+        assert_eq!(of_rule(&pod(argument)), 0);
     }
 
     #[test]

@@ -455,6 +455,13 @@ fn errors_of_deployments_are_as_reviewed() {
                 is_final: true,
             }],
         },
+        E::UnsupportedKubernetes {
+            release: text("web"),
+            version: text("v1.33.4"),
+            message: text(
+                "chart requires kubeVersion: >=1.99.0 which is incompatible with Kubernetes v1.33.4",
+            ),
+        },
         E::Refused { release: text("web"), reasons: vec![text("Pod web: no such field")] },
     ];
     assert_reviewed("deploy", convert(errors));

@@ -79,6 +79,18 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
+    /// The chart does not support the cluster's version of Kubernetes.
+    #[error(
+        "release {release} does not run on this cluster, which has Kubernetes {version}: {message}"
+    )]
+    UnsupportedKubernetes {
+        /// The release.
+        release: String,
+        /// The version of the cluster.
+        version: String,
+        /// helm's message, with the versions that the chart supports.
+        message: String,
+    },
     /// A chart is in none of the places inside the air gap.
     #[error("{cause}")]
     NoChart {

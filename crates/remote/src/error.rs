@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use types::Cause;
 
-use crate::render_remedy::describe_render_remedy;
+use crate::render_remedy::{describe_render_remedy, requires_other_kubernetes};
 
 /// An error of a source or a target: a registry, the Hub, a chart repository, a local archive.
 #[derive(Debug, thiserror::Error)]
@@ -273,6 +273,12 @@ impl Error {
     pub(crate) fn invalid_document(document: impl Into<String>, message: impl Into<Cause>) -> Self {
         let (document, message) = (document.into(), message.into());
         Self::Document(types::Error::Document { document, line: 0, column: 0, message })
+    }
+
+    /// helm's message, if it cannot render the chart for this version of Kubernetes.
+    pub fn unsupported_kubernetes(&self) -> Option<String> {
+        let Self::Render { message, .. } = self else { return None };
+        Some(message.to_string()).filter(|message| requires_other_kubernetes(message))
     }
 
     /// Something that was not found where it was searched for; `there` are the names that exist.

@@ -1,11 +1,14 @@
 //! What to do when helm cannot render a chart. helm's message says what is wrong, in one of a few
 //! forms, and seldom what to do.
 
+/// What helm says of a chart that does not support a version of Kubernetes (helm 3.22,
+/// pkg/action/install.go).
+const OTHER_KUBERNETES: &str = "requires kubeVersion:";
+
 /// A part of helm's message, and the next step after such a one. The first that matches counts.
 const REMEDIES: &[(&str, &str)] = &[
-    // helm 3.22, pkg/action/install.go
     (
-        "requires kubeVersion:",
+        OTHER_KUBERNETES,
         "render it for a Kubernetes that it supports (--kube-version; kubeVersion: in gantry.yaml), or take another version of the chart",
     ),
     // helm 3.22, pkg/action/dependency.go and pkg/action/install.go, CheckDependencies
@@ -37,6 +40,11 @@ pub(crate) fn describe_render_remedy(message: &str) -> &'static str {
         "fix the template, or give the values that it requires (-f and --set; values: and set: in gantry.yaml)",
         |(_, remedy)| *remedy,
     )
+}
+
+/// Whether a message of helm says that the chart does not support the version of Kubernetes.
+pub(crate) fn requires_other_kubernetes(message: &str) -> bool {
+    message.contains(OTHER_KUBERNETES)
 }
 
 #[cfg(test)]

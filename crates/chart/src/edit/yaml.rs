@@ -72,7 +72,15 @@ impl YamlTree {
                         }
                         ScalarStyle::Literal | ScalarStyle::Folded => ScalarNotation::Block,
                     };
-                    let (range, value) = (span.byte_range()?, value.into_owned());
+                    let (range, mut value) = (span.byte_range()?, value.into_owned());
+                    // The standard ends a block with a line break even where the document has none.
+                    if style == ScalarNotation::Block
+                        && range.end >= text.len()
+                        && !text.ends_with('\n')
+                        && value.ends_with('\n')
+                    {
+                        value.pop();
+                    }
                     (YamlNode::Scalar(SourceScalar { range, value, style }), anchor)
                 }
                 Event::MappingStart(_, anchor, _) => (YamlNode::Map(vec![]), anchor),
@@ -130,13 +138,17 @@ impl YamlTree {
     }
 
     /// The node at a path without following aliases or merge keys, so that an edit there changes
-    /// nothing elsewhere. The last of duplicate keys counts, as for the API server.
+    /// nothing elsewhere. The last of duplicate keys counts, as for the API server; `None` if a merge
+    /// behind it brings the same key.
     fn find_own_node(&self, steps: &[PathStep]) -> Option<usize> {
         steps.iter().try_fold(0, |node, step| match (self.nodes.get(node)?, step) {
             (YamlNode::List(items), PathStep::Index(index)) => items.get(*index).copied(),
             (YamlNode::Map(entries), PathStep::Key(key)) => {
                 let (entries, _) = entries.as_chunks::<2>();
-                Some(entries.iter().rev().find(|[own, _]| self.is_key(*own, key))?[1])
+                let found = entries.iter().rposition(|[own, _]| self.is_key(*own, key))?;
+                let is_merged =
+                    |[key, value]: &[usize; 2]| self.find_merged(*key, *value, step, 0).is_some();
+                (!entries[found..].iter().any(is_merged)).then_some(entries[found][1])
             }
             _ => None,
         })
@@ -178,28 +190,43 @@ impl YamlTree {
         }
     }
 
-    /// The child of a node, following aliases and merge keys.
+    /// The child of a node, following aliases and merge keys. The last of duplicate keys counts, and of
+    /// a key and a merge the later one, as for helm.
     fn find_child(&self, node: usize, step: &PathStep, merges: usize) -> Option<usize> {
         match (self.nodes.get(node)?, step) {
             (YamlNode::Alias(_, target), step) => self.find_child(*target, step, merges),
             (YamlNode::List(items), PathStep::Index(index)) => items.get(*index).copied(),
             (YamlNode::Map(entries), PathStep::Key(key)) => {
-                let value_of = |wanted: &str| {
-                    let (entries, _) = entries.as_chunks::<2>();
-                    let own = entries.iter().rev().find(|[key, _]| self.is_key(*key, wanted))?;
-                    Some(own[1])
-                };
-                value_of(key).or_else(|| {
-                    let merged = value_of("<<").filter(|_| merges < MERGES)?;
-                    match self.nodes.get(merged)? {
-                        YamlNode::List(all) => {
-                            all.iter().find_map(|one| self.find_child(*one, step, merges + 1))
-                        }
-                        _ => self.find_child(merged, step, merges + 1),
-                    }
+                let (entries, _) = entries.as_chunks::<2>();
+                entries.iter().rev().find_map(|[own, value]| match self.is_key(*own, key) {
+                    true => Some(*value),
+                    false => self.find_merged(*own, *value, step, merges),
                 })
             }
             _ => None,
+        }
+    }
+
+    /// The child that a merge brings; `None` if `key` is no merge key or its maps have no such child.
+    fn find_merged(
+        &self,
+        key: usize,
+        value: usize,
+        step: &PathStep,
+        merges: usize,
+    ) -> Option<usize> {
+        let is_merge = matches!(
+            self.nodes.get(key),
+            Some(YamlNode::Scalar(scalar)) if scalar.value == "<<" && scalar.style == ScalarNotation::Plain
+        );
+        if !is_merge || merges >= MERGES {
+            return None;
+        }
+        match self.nodes.get(value)? {
+            YamlNode::List(all) => {
+                all.iter().find_map(|one| self.find_child(*one, step, merges + 1))
+            }
+            _ => self.find_child(value, step, merges + 1),
         }
     }
 

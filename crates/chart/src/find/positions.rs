@@ -67,6 +67,16 @@ const WORDS: &[&str] = &[
     "tolerations",
 ];
 
+/// Custom resources whose `spec.image` is the name of a model in a registry of models, by group and
+/// kind (nekomeowww/ollama-operator, pkg/model/pod.go of ece3188).
+const MODEL_KINDS: &[(&str, &str)] = &[("ollama.ayaka.io", "Model")];
+
+/// Whether the `spec.image` of an object is a model.
+pub(crate) fn is_image_a_model(object: &Value) -> bool {
+    let kind = object.get("kind").and_then(Value::as_str).unwrap_or_default();
+    MODEL_KINDS.contains(&(api_group(object), kind))
+}
+
 /// Whether nothing below this key is an image.
 pub(crate) fn is_without_images(key: &str) -> bool {
     // Keys with a domain are names of annotations, which programs give any meaning.
@@ -109,6 +119,12 @@ fn is_other_field(document: &Value, steps: &[PathStep]) -> bool {
             .get(items)
             .and_then(|items| items.get(index))
             .is_some_and(|object| is_other_field(object, rest));
+    }
+    if let [PathStep::Key(spec), PathStep::Key(image)] = steps
+        && (spec.as_str(), image.as_str()) == ("spec", "image")
+        && is_image_a_model(document)
+    {
+        return true;
     }
     let pod_kind = PodKind::find_by_name(kind);
     let group = api_group(document);

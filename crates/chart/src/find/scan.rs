@@ -1,10 +1,12 @@
 //! Runs all finders over the documents of a stream.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 use super::findings::{FoundImage, ImageCollector, ImageScan, LocationKind};
 use super::walk::StructureWalk;
-use super::{api_groups, containers, crds, custom, metadata, pods, text};
+use super::{api_groups, containers, crds, custom, metadata, pods, positions, text};
 use crate::manifest::{ManifestDocument, Manifests, api_group};
 use crate::path::DocumentPath;
 use crate::rules::OperatorRules;
@@ -76,6 +78,12 @@ fn find_images_in_custom_resource(
     path: &DocumentPath,
     collector: &mut ImageCollector,
 ) {
+    let mut object = Cow::Borrowed(object);
+    if positions::is_image_a_model(&object)
+        && let Some(spec) = object.to_mut().get_mut("spec").and_then(Value::as_object_mut)
+    {
+        spec.shift_remove("image");
+    }
     for (key, value) in object.as_object().into_iter().flatten() {
         if !matches!(key.as_str(), "apiVersion" | "kind" | "metadata") {
             custom::find_images_in_structure(

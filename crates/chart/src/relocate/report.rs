@@ -11,7 +11,7 @@ use super::relocator::Relocator;
 use super::solve::{self, SlotAssignment};
 use crate::find::ManifestLocation;
 use crate::image_names::is_part_of_reference;
-use crate::manifest::Manifests;
+use crate::manifest::{self, Manifests};
 use crate::overlay::{self, OverlayComments};
 use crate::path::DocumentPath;
 use crate::proof::relocation_proof::{RelocationProof, UnmovedImage};
@@ -119,9 +119,12 @@ impl Relocator<'_> {
         format!("Points the images of the chart at {}.", self.known.target.prefix)
     }
 
-    /// The reason why no value moves an image, best first: helm fails with another value, the value
-    /// covers only a part of the name, or no value reaches it at all.
+    /// The reason why no value moves an image, best first: helm does not render the file, helm fails
+    /// with another value, the value covers only a part of the name, or no value reaches it at all.
     fn explain_unmoved(&self, stayed: &UnmovedImage) -> String {
+        if stayed.place.template.as_deref().is_some_and(manifest::is_definition_path) {
+            return "the chart's crds/ folder is installed as it is: no value reaches it".into();
+        }
         let at = self.learnt.moves.iter().position(|site| site.found.place == stayed.place);
         let forms = at.into_iter().flat_map(|at| &self.learnt.goals[at].compositions);
         let slots: Vec<usize> =

@@ -85,6 +85,23 @@ fn what_a_strict_schema_refuses_stays_with_its_reason_and_the_rest_is_moved() {
 }
 
 #[test]
+fn an_image_in_the_crds_folder_stays_with_the_reason_that_helm_does_not_render_it() {
+    let written = Written::new(&[CHART, VALUES, POD]);
+    let definition = "---\n# Source: app/crds/pod.yaml\napiVersion: v1\nkind: Pod\nmetadata: {name: \
+        kind}\nspec: {containers: [{name: a, image: 'ghcr.io/org/two:2'}]}\n";
+    // helm prints the folder as it is, with whatever values.
+    let render = |overlay: Option<&str>| written.render(overlay).map(|all| all + definition);
+    let options = RelocationOptions::default();
+
+    let relocation =
+        relocate(&written.chart(), &json!({}), &target(None), &options, &render).unwrap();
+
+    assert_eq!(relocation.proof.verdict(), ProofVerdict::Leftovers, "{:?}", relocation.proof);
+    let expected = "the chart's crds/ folder is installed as it is: no value reaches it";
+    assert_eq!(relocation.reasons, [expected]);
+}
+
+#[test]
 fn a_schema_that_lets_markers_through_and_the_site_s_name_not_is_bowed_to() {
     // The marker has no colon in it; the site's port has.
     let schema = json!({"properties": {"one": {"properties": {

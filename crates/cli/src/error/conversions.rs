@@ -340,6 +340,9 @@ impl From<deploy::Error> for CommandError {
             E::MissingValuesFile { .. } => shown.with_hint(
                 "copy it here beside gantry.yaml, or carry it in the bundle by naming it under files: in gantry.yaml",
             ),
+            E::UnsupportedKubernetes { .. } => shown.with_hint(
+                "upgrade the cluster, or lock another version of the chart where there is internet access",
+            ),
             E::ChartChanged { .. } => shown.with_kind(ErrorKind::Integrity).with_hint(
                 "run gantry lock again where there is internet access, or use the chart in the bundle: --from BUNDLE…",
             ),

@@ -12,6 +12,18 @@ use testkit::{Gantry, Tmpfs};
 const SITE: &str = "version: 1\nregistry: {url: registry.internal:5000/ai}\n";
 const OLDER: &str = "# Points the images of the chart at an older site.\nimage: {tag: mine}\n";
 const RELOCATE: [&str; 4] = ["relocate", "shop", "--site", "site.yaml"];
+/// Configures model runtimes for offline use as well.
+const OFFLINE: [&str; 9] = [
+    "relocate",
+    "shop",
+    "--site",
+    "site.yaml",
+    "--namespace",
+    "ai",
+    "--offline",
+    "--patches",
+    "patches.yaml",
+];
 
 #[test]
 fn a_chart_that_does_not_render_is_told_in_helm_s_words_with_the_template_s_place() {
@@ -71,6 +83,7 @@ fn a_chart_that_does_not_render_is_told_in_helm_s_words_with_the_template_s_plac
 
         let chart = text(&gantry.folder().join("shop"));
         refused(&gantry, &RELOCATE, &[parts[0], parts[1], &chart, next]);
+        refused(&gantry, &OFFLINE, &[parts[0], parts[1], &chart, next]);
         refused(&gantry, &["images", "shop"], &[parts[0], parts[1], next]);
         gantry.write_file("gantry.yaml", "version: 1\nname: x\ncharts: [{chart: ./shop}]\n");
         refused(&gantry, &["lock"], &parts);
@@ -94,6 +107,7 @@ fn a_chart_with_a_part_missing_or_broken_is_told_with_what_mends_it() {
         gantry.write_file(&format!("shop/{name}"), content);
 
         refused(&gantry, &RELOCATE, &parts);
+        refused(&gantry, &OFFLINE, &parts);
         refused(&gantry, &["images", "shop"], &parts);
     }
 }
@@ -169,6 +183,7 @@ fn values_with_a_mistake_are_told_with_their_file() {
         (["--kube-version", "new"], ["new", "version"]),
     ] {
         refused(&gantry, &[&RELOCATE[..], &more].concat(), &parts);
+        refused(&gantry, &[&OFFLINE[..], &more].concat(), &parts);
         refused(&gantry, &[&["images", "shop"][..], &more].concat(), &parts);
     }
 }

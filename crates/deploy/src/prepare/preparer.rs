@@ -107,7 +107,22 @@ impl ReleasePreparer<'_> {
     /// covers; all others are about reading the chart and the site.
     pub async fn prepare_release(&self, selected: &SelectedRelease) -> Result<PreparedRelease> {
         let archive = self.archives.find_archive(selected).await?;
-        tokio::task::block_in_place(|| self.relocate_release(selected, &archive))
+        let prepared = tokio::task::block_in_place(|| self.relocate_release(selected, &archive));
+        prepared.map_err(|error| self.explain_version(error, selected))
+    }
+
+    /// Makes helm's message about the version of Kubernetes one about the cluster: it alone decides the
+    /// version here.
+    fn explain_version(&self, error: Error, selected: &SelectedRelease) -> Error {
+        let Error::Helm(cause) = &error else { return error };
+        match cause.unsupported_kubernetes() {
+            Some(message) => Error::UnsupportedKubernetes {
+                release: selected.name().to_owned(),
+                version: self.facts.kube_version.clone(),
+                message,
+            },
+            None => error,
+        }
     }
 
     fn relocate_release(

@@ -2,6 +2,8 @@
 //! (`rules:` of `gantry.yaml`), and telemetry, update checks and the like (`phoneHome:`). Gantry's own
 //! tables (`rules/*.yaml`) have the same format, which `docs/formats/rules.md` describes.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -24,8 +26,8 @@ pub struct OperatorRule {
     pub name: String,
     /// What the chart must render for the rule to apply.
     pub when: OperatorCondition,
-    /// The images. `{spec.version}` is replaced by that field of the object, `{tag}` by the tag of the
-    /// container.
+    /// The images. `{spec.version}` is replaced by that field of the object, `{spec.version#v}` by it
+    /// without the `v` at its start, `{tag}` by the tag of the container.
     pub images: Vec<String>,
     /// Or the suffixes that the operator appends to tags of other images.
     pub suffixes: Option<TagSuffixes>,
@@ -47,6 +49,9 @@ pub struct OperatorCondition {
     pub kind: Option<String>,
     /// Or a container whose image repository ends with this.
     pub container: Option<String>,
+    /// Fields of the object that must all have these values: texts, numbers, true or false.
+    #[serde(default)]
+    pub is: BTreeMap<String, Value>,
     /// Fields of the object that must all be set.
     #[serde(default)]
     pub set: Vec<String>,
@@ -86,7 +91,7 @@ struct RawOperator {
     name: String,
     /// What the chart must render for the rule to apply.
     when: OperatorCondition,
-    /// The images. `{spec.version}` is replaced by that field of the object, `{tag}` by the tag of the container.
+    /// The images. `{spec.version}` is replaced by that field of the object, `{spec.version#v}` by it without the `v` at its start, `{tag}` by the tag of the container.
     #[serde(default)]
     images: Vec<String>,
     /// Or the suffixes that the operator appends to tags of other images.
@@ -111,9 +116,15 @@ impl TryFrom<RawOperator> for OperatorRule {
         if of_document == when.container.is_some() {
             return Err(format!("the rule {name:?} needs either when.kind or when.container"));
         }
-        if when.container.is_some() && !(when.set.is_empty() && when.unset.is_empty()) {
+        let has_fields = !(when.is.is_empty() && when.set.is_empty() && when.unset.is_empty());
+        if when.container.is_some() && has_fields {
             return Err(format!(
-                "the rule {name:?}: when.set and when.unset can only be used with when.kind"
+                "the rule {name:?}: when.is, when.set and when.unset can only be used with when.kind"
+            ));
+        }
+        if let Some((field, _)) = when.is.iter().find(|(_, value)| !is_scalar(value)) {
+            return Err(format!(
+                "the rule {name:?}: when.is: {field:?} must be a text, a number, true or false"
             ));
         }
         if images.is_empty() && suffixes.is_none() {
@@ -132,15 +143,24 @@ impl TryFrom<RawOperator> for OperatorRule {
     }
 }
 
-/// Replaces each `{name}` in a template by `field(name)`; `None` where a field is missing or a brace
-/// is not closed. `app:{spec.version}` with `1.2` for `spec.version` is `app:1.2`.
+/// Whether a value is a text, a number or a boolean. Maps and lists have no single form: a chart may
+/// render `{}` and an absent key alike.
+fn is_scalar(value: &Value) -> bool {
+    !value.is_object() && !value.is_array() && !value.is_null()
+}
+
+/// Replaces each `{name}` in a template by `field(name)`, and each `{name#start}` by it without that
+/// start, as in a shell; `None` where a field is missing or a brace is not closed. With `v1.2` for
+/// `spec.version`, `app:{spec.version}` is `app:v1.2` and `app:{spec.version#v}` is `app:1.2`.
 pub fn fill_fields(template: &str, field: impl Fn(&str) -> Option<String>) -> Option<String> {
     let mut text = String::new();
     let mut rest = template;
     while let Some((before, behind)) = rest.split_once('{') {
         let (name, behind) = behind.split_once('}')?;
         text.push_str(before);
-        text.push_str(&field(name)?);
+        let (name, start) = name.split_once('#').unwrap_or((name, ""));
+        let value = field(name)?;
+        text.push_str(value.strip_prefix(start).unwrap_or(&value));
         rest = behind;
     }
     text.push_str(rest);
@@ -226,8 +246,6 @@ impl TryFrom<RawSwitch> for PhoneHomeSwitch {
         if off.is_none() && safe {
             return Err(format!("the switch {name:?} has safe: true, but no value to set in off"));
         }
-        // Maps and lists have no single form: a chart may render `{}` and an absent key alike.
-        let is_scalar = |value: &Value| !value.is_object() && !value.is_array() && !value.is_null();
         if !is.iter().chain(&off).chain(&default).all(is_scalar) {
             return Err(format!(
                 "the switch {name:?}: a value must be a string, a number or a boolean"
@@ -305,6 +323,8 @@ mod tests {
             (rule("when: {kind: A}"), "needs images or suffixes"),
             (rule("when: {kind: A}, images: ['{x']"), "is not a valid image reference"),
             (rule("when: {kind: A}, images: [UPPER]"), "is not a valid image reference"),
+            (rule("when: {kind: A, is: {spec.a: []}}, images: [a]"), "when.is: \"spec.a\" must be"),
+            (rule("when: {container: a, is: {b: 1}}, images: [a]"), "only be used with when.kind"),
             (rule("when: {kind: A}, images: [a], sure: maybe"), "unknown value \"maybe\""),
             ("phoneHome: {values: [{name: v, path: a, why: w}]}\n".to_owned(), "needs off or is"),
             ("phoneHome: {hosts: [{host: x}]}\n".to_owned(), "the key \"why\" is missing"),

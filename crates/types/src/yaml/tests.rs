@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 use serde::Deserialize;
 
+use super::aligned::align_block_headers;
 use super::*;
 
 #[derive(Debug, Deserialize)]
@@ -116,5 +117,32 @@ fn the_key_of_a_value_is_found_on_its_line_or_above() {
         (0, 0, None),
     ] {
         assert_eq!(find_key_at(text, line, column).as_deref(), key, "{line}:{column}");
+    }
+}
+
+#[test]
+fn a_merge_behind_a_key_counts_as_for_helm_and_a_wrong_one_is_told() {
+    let read = read_manifest("a: &x {b: 1, c: 2}\nd: {b: 3, <<: *x}\ne: {<<: *x, b: 3}\n").unwrap();
+    assert_eq!(read["d"], serde_json::json!({"b": 1, "c": 2}));
+    assert_eq!(read["e"], serde_json::json!({"b": 3, "c": 2}));
+    let read = read_manifest("a: &x {b: 1}\nd: {<<: *x, \"<<\": 2}\n").unwrap();
+    assert_eq!(read["d"], serde_json::json!({"b": 1, "<<": 2}));
+    let fault = read_manifest("a: {<<: 1}\n").unwrap_err().to_string();
+    assert!(fault.contains("must be a map or a list of maps"), "{fault}");
+}
+
+#[test]
+fn a_block_without_a_line_break_at_the_end_has_none_in_its_text() {
+    for (text, expected) in [
+        ("a: |\n  x", "x"),
+        ("a: &b >\n  x\n  y", "x y"),
+        ("a: |+\n  x\n\n  y", "x\n\ny"),
+        ("a: |-\n  x", "x"),
+        ("a: |\n  x\n", "x\n"),
+        ("a: |\n  x\n ", "x\n"),
+        ("a: |\n  x\nb: '|'", "x\n"),
+        ("a: |", ""),
+    ] {
+        assert_eq!(read_manifest(text).unwrap()["a"], expected, "{text:?}");
     }
 }
