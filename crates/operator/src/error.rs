@@ -71,6 +71,25 @@ pub enum Error {
     /// A certificate cannot be made.
     #[error("cannot make a certificate: {0}")]
     Certificate(#[from] rcgen::Error),
+    /// The site selects no namespaces, so that there are none to keep.
+    #[error("{} has no namespaces:, so there are none to keep; add namespaces: or leave the option out", path.display())]
+    NoNamespaces {
+        /// The site file.
+        path: PathBuf,
+    },
+    /// The pull secret that is to be copied does not exist, or has no password for the registry.
+    #[error(
+        "namespace {namespace} has no pull secret {name} with a password for the site's registry; create it there: kubectl create secret docker-registry {name} -n {namespace} --docker-server HOST --docker-username USER --docker-password PASSWORD"
+    )]
+    NoPullSecret {
+        /// The Secret.
+        name: String,
+        /// Its namespace.
+        namespace: String,
+    },
+    /// What the site gives to its namespaces cannot be read or written.
+    #[error(transparent)]
+    Deploy(#[from] deploy::Error),
     /// An error of the cluster.
     #[error(transparent)]
     Cluster(#[from] cluster::Error),
@@ -92,6 +111,7 @@ impl Error {
             | Self::NoImage { .. }
             | Self::Invalid { .. }
             | Self::Clock { .. }
+            | Self::NoNamespaces { .. }
             | Self::Types(_)
             | Self::Cluster(
                 cluster::Error::NoAccess { .. }
@@ -100,7 +120,11 @@ impl Error {
                 | cluster::Error::NoObject { .. }
                 | cluster::Error::NotOurs { .. },
             ) => true,
-            Self::Write { .. } | Self::Certificate(_) | Self::Cluster(_) => false,
+            Self::Write { .. }
+            | Self::Certificate(_)
+            | Self::NoPullSecret { .. }
+            | Self::Deploy(_)
+            | Self::Cluster(_) => false,
         }
     }
 }

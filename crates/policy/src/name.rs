@@ -5,14 +5,12 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde_json::{Value, json};
+use types::site_namespaces::SYSTEM_NAMESPACES;
 
 use crate::{Error, Result};
 
 /// The label that the API server gives every namespace: its name (Kubernetes 1.22 and newer).
 pub(crate) const NAME_LABEL: &str = "kubernetes.io/metadata.name";
-/// The namespaces of Kubernetes itself. Their images are in no lock, and refusing them would break
-/// the cluster.
-const SYSTEM: [&str; 3] = ["kube-node-lease", "kube-public", "kube-system"];
 /// The namespace of Gantry's own pods.
 const OWN: &str = "gantry-system";
 /// The most characters of a label (RFC 1123).
@@ -32,7 +30,7 @@ impl Namespace {
 
     /// Whether it is one of Kubernetes itself, such as `kube-system`.
     pub fn is_system(&self) -> bool {
-        SYSTEM.contains(&self.as_str())
+        SYSTEM_NAMESPACES.contains(&self.as_str())
     }
 }
 
@@ -111,7 +109,8 @@ impl NamespaceScope {
             Self::AllBut(more) => more.iter().map(Namespace::to_string).collect(),
             Self::Labelled(_) => BTreeSet::new(),
         };
-        let own = SYSTEM.iter().chain([&OWN]).map(|name| (*name).to_owned());
+        // The images of Kubernetes itself are in no lock, and refusing them would break the cluster.
+        let own = SYSTEM_NAMESPACES.iter().chain([&OWN]).map(|name| (*name).to_owned());
         own.chain(more).collect::<BTreeSet<String>>().into_iter().collect()
     }
 

@@ -38,6 +38,7 @@ pub mod rewritten_index;
 mod secret_url;
 pub mod site;
 pub mod site_content;
+pub mod site_namespaces;
 mod size;
 pub mod snapshot;
 mod text;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::destination::ModelDestination;
 use crate::naming::{self, NamingRule, RegistryPrefix};
 use crate::node_folder::NodeFolder;
+use crate::site_namespaces::{SiteCaObject, SiteNamespaces};
 use crate::{ByteSize, ClientCertificate, Error, ImagePin, Reference, Result, own_image, yaml};
 
 /// A whole `site.yaml`.
@@ -44,6 +45,13 @@ pub struct Site {
     /// The depot that runtimes in the cluster load models from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub depot: Option<SiteDepot>,
+    /// More objects with the registry's CA in each namespace, beside the ConfigMap and the Secret
+    /// `gantry-ca`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ca_objects: Vec<SiteCaObject>,
+    /// Namespaces beside those of releases that get the pull secret, the CA and policies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespaces: Option<SiteNamespaces>,
 }
 
 /// The address of the site's depot, as pods reach it.
@@ -226,6 +234,26 @@ impl Site {
         }
         for (index, target) in site.models.iter().enumerate() {
             target.check_keys().map_err(|fault| error(format!("models[{index}]: {fault}")))?;
+        }
+        if !site.ca_objects.is_empty() && site.registry.ca.is_none() {
+            return Err(error(
+                "caObjects: there is no CA for them; name its file: registry.ca".into(),
+            ));
+        }
+        for (index, object) in site.ca_objects.iter().enumerate() {
+            let invalid = |fault: String| error(format!("caObjects[{index}]: {fault}"));
+            object.check_keys().map_err(invalid)?;
+            let is_same = |other: &SiteCaObject| {
+                (&other.config_map, &other.secret) == (&object.config_map, &object.secret)
+            };
+            if site.ca_objects[..index].iter().any(is_same) {
+                return Err(invalid(
+                    "a second entry of this name; give each a name of its own".into(),
+                ));
+            }
+        }
+        if let Some(namespaces) = &site.namespaces {
+            namespaces.check_keys().map_err(|fault| error(format!("namespaces: {fault}")))?;
         }
         Ok(site)
     }

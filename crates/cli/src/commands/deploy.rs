@@ -17,8 +17,8 @@ use deploy::prepare::{
 };
 use deploy::release::{
     DeployOptions, DeployPlan, DeployedRelease, Deployer, ForeignReleases, MissingNamespace,
-    OnFailure, PlannedRelease, ProgressWatcher as _, ReleaseAction, SiteObjects,
-    SupportObjectStatus, WatchedModels,
+    OnFailure, PlannedRelease, ProgressWatcher as _, ReleaseAction, SiteNamespaceObjects,
+    SiteObjects, SupportObject, SupportObjectStatus, WatchedModels,
 };
 use net::Credentials;
 use remote::helm::HelmBinary;
@@ -153,6 +153,9 @@ pub(crate) struct DeploySummary {
     pub(super) context: String,
     pub(super) server: String,
     pub(super) releases: Vec<DeployedRelease>,
+    /// What was done in the namespaces of site.yaml (`namespaces:`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) namespace_objects: Vec<SupportObject>,
 }
 
 /// The result of a dry run.
@@ -162,6 +165,9 @@ pub(crate) struct DeployPreview {
     pub(super) context: String,
     pub(super) server: String,
     pub(super) releases: Vec<DeployPlan>,
+    /// What would be done in the namespaces of site.yaml (`namespaces:`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) namespace_objects: Vec<SupportObject>,
 }
 
 pub(crate) fn run(context: &CommandContext, args: &DeployArgs) -> Result<()> {
@@ -171,6 +177,10 @@ pub(crate) fn run(context: &CommandContext, args: &DeployArgs) -> Result<()> {
     let site = environment::read_site(&args.site)?;
     let asked = select_releases(&context.directory, &input, &lock, &args.releases)?;
     let objects = read_site_objects(args, &site)?;
+    let namespaces = match &site.namespaces {
+        Some(_) => Some(SiteNamespaceObjects::of_site(&site, objects.clone())?),
+        None => None,
+    };
     // An index may be another one at the site than at its source, which the overlays have to know.
     let mut known = KnownSite::new(lock.clone(), &site.registry, Some(&args.site), &args.receipts)?;
     known.ask_registry(context, |_| true)?;
@@ -186,6 +196,7 @@ pub(crate) fn run(context: &CommandContext, args: &DeployArgs) -> Result<()> {
         site,
         objects,
         receipts,
+        namespaces,
     };
     environment::block_on(work.run(&asked))
 }
@@ -202,6 +213,8 @@ struct DeployRun<'a> {
     objects: SiteObjects,
     /// What is known of the digests at the site, for the post-renderer.
     receipts: Vec<PathBuf>,
+    /// What the namespaces of site.yaml get, if it names some.
+    namespaces: Option<SiteNamespaceObjects>,
 }
 
 impl DeployRun<'_> {
@@ -387,6 +400,10 @@ impl DeployRun<'_> {
             context: cluster.context().to_owned(),
             server: cluster.server().to_owned(),
             releases,
+            namespace_objects: match &self.namespaces {
+                Some(namespaces) => namespaces.plan(cluster).await?,
+                None => vec![],
+            },
         };
         self.context.ui.print_result(&planning, format_preview)
     }
@@ -396,6 +413,11 @@ impl DeployRun<'_> {
         deployer: &Deployer<'_>,
         planned: &[PlannedRelease],
     ) -> Result<()> {
+        // Before the releases: one of them may be an operator that starts pods there at once.
+        let namespace_objects = match &self.namespaces {
+            Some(namespaces) => namespaces.prepare(deployer.cluster).await?,
+            None => vec![],
+        };
         let mut releases: Vec<DeployedRelease> = Vec::new();
         for one in planned {
             let live = ReleaseProgressView::new(&self.context.ui);
@@ -415,6 +437,7 @@ impl DeployRun<'_> {
             context: cluster.context().to_owned(),
             server: cluster.server().to_owned(),
             releases,
+            namespace_objects,
         };
         self.context.ui.print_result(&summary, format_summary)
     }
@@ -520,22 +543,27 @@ pub(super) fn format_summary(summary: &DeploySummary) -> String {
             );
         }
     }
+    for one in &summary.namespace_objects {
+        let done = match one.outcome {
+            SupportObjectStatus::Created => "created",
+            SupportObjectStatus::Changed => "changed",
+            SupportObjectStatus::Same | SupportObjectStatus::Kept => continue,
+        };
+        let _ = writeln!(text, "{done}: {}", one.object);
+    }
     text
 }
 
 pub(super) fn format_preview(planning: &DeployPreview) -> String {
     let mut text = String::new();
+    if !planning.namespace_objects.is_empty() {
+        text.push_str("namespaces of site.yaml:\n");
+        push_support_objects(&mut text, &planning.namespace_objects);
+    }
     for plan in &planning.releases {
         let DeployPlan { release, namespace, chart, action, beside, changes, notes } = plan;
         let _ = writeln!(text, "{release} in {namespace} ({chart}): {}", label_action(*action));
-        for one in beside.iter().filter(|one| one.outcome != SupportObjectStatus::Same) {
-            let word = match one.outcome {
-                SupportObjectStatus::Created => "+",
-                SupportObjectStatus::Changed => "~",
-                SupportObjectStatus::Same | SupportObjectStatus::Kept => "=",
-            };
-            let _ = writeln!(text, "  {word} {}", one.object);
-        }
+        push_support_objects(&mut text, beside);
         for one in changes {
             let sign = match one.change {
                 deploy::release::ObjectChange::Created => "+",
@@ -552,4 +580,16 @@ pub(super) fn format_preview(planning: &DeployPreview) -> String {
         }
     }
     text
+}
+
+/// Adds a line for each object that is created, changed, or somebody else's.
+fn push_support_objects(text: &mut String, objects: &[SupportObject]) {
+    for one in objects.iter().filter(|one| one.outcome != SupportObjectStatus::Same) {
+        let word = match one.outcome {
+            SupportObjectStatus::Created => "+",
+            SupportObjectStatus::Changed => "~",
+            SupportObjectStatus::Same | SupportObjectStatus::Kept => "=",
+        };
+        let _ = writeln!(text, "  {word} {}", one.object);
+    }
 }

@@ -78,6 +78,15 @@ pub(super) fn describe_objects(manifests: &[Value]) -> Vec<WrittenObject> {
     objects.collect()
 }
 
+/// The objects as lines of `KIND NAMESPACE/NAME`.
+pub(super) fn format_objects(objects: &[WrittenObject]) -> String {
+    let line = |object: &WrittenObject| {
+        let namespace = object.namespace.as_deref().map(|n| format!("{n}/")).unwrap_or_default();
+        format!("{} {namespace}{}\n", object.kind, object.name)
+    };
+    objects.iter().map(line).collect()
+}
+
 /// Warns about a policy for the namespaces of Kubernetes itself: a cluster whose own pods are refused or
 /// cut off does not recover by itself.
 pub(super) fn warn_about_system_namespaces(context: &CommandContext, namespaces: &[Namespace]) {

@@ -64,6 +64,10 @@ fn the_result_of_deploy_is_as_reviewed() {
     let summary = deploy::DeploySummary {
         context: "site".to_owned(),
         server: SERVER.to_owned(),
+        namespace_objects: vec![beside(
+            "ServiceAccount jobs/default",
+            SupportObjectStatus::Changed,
+        )],
         releases: vec![
             DeployedRelease {
                 changed: 7,
@@ -103,6 +107,7 @@ fn the_preview_of_deploy_is_as_reviewed() {
     let preview = deploy::DeployPreview {
         context: "site".to_owned(),
         server: SERVER.to_owned(),
+        namespace_objects: vec![beside("Secret jobs/site-pull", SupportObjectStatus::Created)],
         releases: vec![DeployPlan {
             release: "web".to_owned(),
             namespace: "shop".to_owned(),
@@ -134,6 +139,7 @@ fn the_preview_of_deploy_is_as_reviewed() {
 fn the_result_of_undeploy_is_as_reviewed() {
     let summary = undeploy::UndeploySummary {
         context: "site".to_owned(),
+        namespace_objects: vec!["Secret jobs/site-pull".to_owned()],
         is_dry_run: false,
         namespaces: vec![RemovalReport {
             namespace: "shop".to_owned(),

@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::{
     audit, config, deploy, diff, doctor, evidence, extract, fetch, image, images, inspect, load,
-    lock, models, pack, plan, policy, relocate, resolve, serve, store, undeploy, verify, version,
-    webhook,
+    lock, models, pack, plan, policy, relocate, render_namespace, resolve, serve, store, undeploy,
+    verify, version, webhook,
 };
 use crate::context::CommandContext;
 use crate::error::{CommandError, Result};
@@ -127,6 +127,10 @@ pub(crate) const ALL: &[PublishedSchema] = &[
     written::<policy::EgressPolicySummary>("output-policy-egress", "policy egress"),
     written::<policy::ImagePolicySummary>("output-policy-images", "policy images"),
     written::<relocate::RelocateSummary>("output-relocate", "relocate, and its JSON report"),
+    written::<render_namespace::RenderNamespaceSummary>(
+        "output-render-namespace",
+        "render namespace",
+    ),
     written::<resolve::NameLookups>("output-resolve", "resolve"),
     written::<SchemaListing>("output-schema", "schema"),
     written::<serve::DepotReady>("output-serve", "serve"),

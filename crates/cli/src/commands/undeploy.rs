@@ -8,9 +8,11 @@ use cluster::Cluster;
 use deploy::prepare;
 use deploy::release::{
     self, ClaimRetention, LocatedReleases, NamespaceRetention, ReleaseToRemove, RemovalReport,
+    SiteNamespaceObjects, SiteObjects,
 };
 use remote::helm::HookPolicy;
 use serde::Serialize;
+use types::site::Site;
 
 use crate::clusters::{self, ClusterArgs};
 use crate::context::CommandContext;
@@ -47,6 +49,9 @@ pub(crate) struct UndeployArgs {
     /// Delete the namespace too, if Gantry created it and nothing else is in it.
     #[arg(long)]
     delete_namespace: bool,
+    /// Remove the pull secret, the CA and the policies from the namespaces of site.yaml (`namespaces:`) too.
+    #[arg(long, requires = "site")]
+    clean_namespaces: bool,
     /// How long the hooks of each release may take (90s, 5m, 1h).
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = duration_within(SECOND..=WEEK))]
     timeout: Duration,
@@ -69,6 +74,9 @@ pub(crate) struct UndeploySummary {
     /// Releases that are not installed.
     #[serde(rename = "notInstalled")]
     pub(super) missing: Vec<String>,
+    /// What was removed from the namespaces of site.yaml (`namespaces:`).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) namespace_objects: Vec<String>,
 }
 
 pub(crate) fn run(context: &CommandContext, args: &UndeployArgs) -> Result<()> {
@@ -93,7 +101,9 @@ pub(crate) fn run(context: &CommandContext, args: &UndeployArgs) -> Result<()> {
                 false => remove_releases(context, args, &cluster, &namespace, &names).await?,
             });
         }
+        let namespace_objects = remove_from_namespaces(args, site.as_ref(), &cluster).await?;
         let summary = UndeploySummary {
+            namespace_objects,
             context: cluster.context().to_owned(),
             is_dry_run: args.dry_run,
             namespaces,
@@ -153,6 +163,22 @@ async fn remove_releases(
     Ok(release::undeploy_releases(cluster, &helm, namespace, names, claims, whole, hooks).await?)
 }
 
+/// Removes what the namespaces of site.yaml got.
+async fn remove_from_namespaces(
+    args: &UndeployArgs,
+    site: Option<&Site>,
+    cluster: &Cluster,
+) -> Result<Vec<String>> {
+    let Some(site) = site.filter(|_| args.clean_namespaces) else { return Ok(vec![]) };
+    let namespaces = SiteNamespaceObjects::of_site(site, SiteObjects::default())?;
+    if args.dry_run {
+        let names = namespaces.select_namespaces(cluster).await?;
+        let line = |name| format!("pull secret, CA and policies of Gantry in {name}");
+        return Ok(names.into_iter().map(line).collect());
+    }
+    Ok(namespaces.remove(cluster).await?)
+}
+
 fn preview_removal(namespace: String, releases: Vec<String>) -> RemovalReport {
     RemovalReport { namespace, releases, objects: vec![], kept: vec![] }
 }
@@ -170,6 +196,9 @@ pub(super) fn format_summary(summary: &UndeploySummary) -> String {
         for kept in &removed.kept {
             let _ = writeln!(text, "kept: {kept}");
         }
+    }
+    for object in &summary.namespace_objects {
+        let _ = writeln!(text, "{would}: {object}");
     }
     for name in &summary.missing {
         let _ = writeln!(text, "not installed by Gantry: release {name}");

@@ -4,6 +4,7 @@
 mod audit;
 mod deploy;
 mod models;
+mod namespaces;
 mod platforms;
 mod policy;
 #[path = "../story/mod.rs"]

@@ -8,6 +8,8 @@ use cluster::objects::api::core::v1::{LocalObjectReference, ServiceAccount};
 use cluster::objects::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use cluster::{Cluster, ObjectScope};
 use serde_json::Value;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
 use types::pod_kinds::list_images;
 
 use super::namespace::{SupportObject, SupportObjectStatus};
@@ -118,6 +120,49 @@ pub(super) async fn give_pull_secret(
     Ok(beside)
 }
 
+/// Adds the secret to accounts of a namespace that exist. Nothing is created: Kubernetes makes `default` a
+/// moment after its namespace, which is waited for, and the others are somebody's own.
+pub(super) async fn extend_accounts(
+    cluster: &Cluster,
+    namespace: &str,
+    names: &[String],
+    secret: &str,
+) -> Result<Vec<SupportObject>> {
+    /// How long Kubernetes may take to make the account `default`.
+    const APPEARS: Duration = Duration::from_secs(10);
+    const PERIOD: Duration = Duration::from_millis(200);
+    let scope = ObjectScope::Namespace(namespace);
+    let started = Instant::now();
+    let mut beside = Vec::new();
+    for name in names {
+        let outcome = loop {
+            let found = cluster.get_object::<ServiceAccount>(scope, name).await?;
+            let Some(mut found) = found else {
+                if name != DEFAULT || started.elapsed() > APPEARS {
+                    break None;
+                }
+                sleep(PERIOD).await;
+                continue;
+            };
+            if is_giving_secret(&found, secret) {
+                break Some(SupportObjectStatus::Same);
+            }
+            add_secret(&mut found, secret);
+            match cluster.replace_object(scope, &found).await {
+                Ok(_) => break Some(SupportObjectStatus::Changed),
+                // Somebody else changed the account between our look and our write.
+                Err(cluster::Error::Conflict { .. }) if started.elapsed() < APPEARS => {
+                    sleep(PERIOD).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        };
+        let place = format!("{namespace}/{name}");
+        beside.extend(outcome.map(|one| SupportObject::new("ServiceAccount", &place, one)));
+    }
+    Ok(beside)
+}
+
 /// Removes the secret from all accounts of a namespace that Gantry added it to.
 pub(super) async fn take_back_pull_secret(
     cluster: &Cluster,
@@ -138,7 +183,8 @@ pub(super) async fn take_back_pull_secret(
     Ok(taken)
 }
 
-fn is_giving_secret(account: &ServiceAccount, secret: &str) -> bool {
+/// Whether an account gives this secret to its pods.
+pub(super) fn is_giving_secret(account: &ServiceAccount, secret: &str) -> bool {
     account.image_pull_secrets.iter().flatten().any(|one| one.name == secret)
 }
 

@@ -25,6 +25,7 @@ mod progress;
 mod prove;
 mod records;
 mod rights;
+mod site_namespaces;
 mod undeploy;
 mod wait;
 mod watched_models;
@@ -44,6 +45,7 @@ pub use planned::PlannedRelease;
 pub use progress::{PendingObject, ProgressWatcher, ReleaseProgress};
 pub use records::ReleaseRepair;
 pub(crate) use rights::{expand_rights, list_namespace_rights, list_object_rights};
+pub use site_namespaces::{SecretManifests, SiteNamespaceObjects};
 pub use undeploy::{
     ClaimRetention, InstalledRelease, LocatedReleases, NamespaceRetention, ReleaseToRemove,
     RemovalReport, find_releases, locate_releases, undeploy_releases,

@@ -15,7 +15,8 @@ use net::{Credential, Credentials};
 use remote::site_registry::read_ca;
 use serde::Serialize;
 use serde_json::json;
-use types::site::Site;
+use types::site::{RegistryTarget, Site};
+use types::site_namespaces::SiteCaObject;
 
 use super::labels::{CA, PART};
 use crate::{Error, Result};
@@ -23,8 +24,6 @@ use crate::{Error, Result};
 /// The key of a pull secret, and its type (kubernetes.io, "Docker config Secrets").
 const DOCKER_KEY: &str = ".dockerconfigjson";
 const DOCKER_TYPE: &str = "kubernetes.io/dockerconfigjson";
-/// The key under which programs expect a CA certificate (as in `kube-root-ca.crt`).
-const CA_KEY: &str = "ca.crt";
 /// The label with which pod security admission enforces a level (kubernetes.io, "Pod Security
 /// Admission").
 const ENFORCE: &str = "pod-security.kubernetes.io/enforce";
@@ -36,6 +35,8 @@ pub struct SiteObjects {
     pub pull_secret: Option<PullSecret>,
     /// The CA certificate of the registry, as PEM.
     pub ca: Option<String>,
+    /// More objects with it in each namespace, beside those called `gantry-ca`.
+    pub ca_objects: Vec<SiteCaObject>,
     /// The pod security level that is to be enforced, such as `restricted`.
     pub pod_security: Option<String>,
     /// What to do if the namespace does not exist.
@@ -107,8 +108,44 @@ impl SiteObjects {
     /// What a site gives to its namespaces: the pull secret with the credential for its registry, and the
     /// registry's CA. `folder` is that of the site file, to which its paths are relative.
     pub fn of_site(site: &Site, folder: &Path, credentials: &Credentials) -> Result<Self> {
-        let ca = read_ca(&site.registry.with_paths_below(folder))?;
-        Ok(Self { pull_secret: PullSecret::of_site(site, credentials)?, ca, ..Self::default() })
+        let registry = site.registry.with_paths_below(folder);
+        Self::with_pull_secret(site, &registry, PullSecret::of_site(site, credentials)?)
+    }
+
+    /// As [`Self::of_site`], with a pull secret whose credential is known. The paths in `registry` are as
+    /// the process reads them.
+    pub fn with_pull_secret(
+        site: &Site,
+        registry: &RegistryTarget,
+        pull_secret: Option<PullSecret>,
+    ) -> Result<Self> {
+        let (ca, ca_objects) = (read_ca(registry)?, site.ca_objects.clone());
+        Ok(Self { pull_secret, ca, ca_objects, ..Self::default() })
+    }
+
+    /// The ConfigMaps and the Secrets with the CA. Both are called `gantry-ca`, since charts differ in
+    /// which of them they mount; others have the names that the site gives them.
+    pub(super) fn build_ca_objects(&self) -> (Vec<ConfigMap>, Vec<Secret>) {
+        let Some(ca) = &self.ca else { return (vec![], vec![]) };
+        let (mut maps, mut secrets) = (Vec::new(), Vec::new());
+        let own = [SiteCaObject::of_config_map(CA), SiteCaObject::of_secret(CA)];
+        for object in own.iter().chain(&self.ca_objects) {
+            if let Some(name) = &object.config_map {
+                maps.push(ConfigMap {
+                    metadata: own_metadata(name),
+                    data: Some(BTreeMap::from([(object.key.clone(), ca.clone())])),
+                    ..ConfigMap::default()
+                });
+            }
+            if let Some(name) = &object.secret {
+                secrets.push(Secret {
+                    metadata: own_metadata(name),
+                    data: Some(build_data(&object.key, ca.clone().into_bytes())),
+                    ..Secret::default()
+                });
+            }
+        }
+        (maps, secrets)
     }
 }
 
@@ -225,36 +262,39 @@ pub(super) async fn prepare_namespace(
 ) -> Result<Vec<SupportObject>> {
     let mut beside =
         vec![SupportObject::new("Namespace", name, apply_namespace(cluster, name, site).await?)];
+    beside.extend(apply_site_objects(cluster, name, site).await?);
+    Ok(beside)
+}
+
+/// Creates the pull secret and the objects with the CA certificate in a namespace that exists.
+///
+/// # Errors
+/// A pull secret for which no credential is known, and any error of the API server.
+pub(super) async fn apply_site_objects(
+    cluster: &Cluster,
+    name: &str,
+    site: &SiteObjects,
+) -> Result<Vec<SupportObject>> {
+    let mut beside = Vec::new();
     let scope = ObjectScope::Namespace(name);
     if let Some(pull) = &site.pull_secret {
         let outcome = apply_pull_secret(cluster, scope, pull).await?;
         beside.push(SupportObject::new("Secret", &format!("{name}/{}", pull.name), outcome));
     }
-    if let Some(ca) = &site.ca {
-        // Both kinds, since charts differ in whether they mount a CA from a ConfigMap or a Secret.
-        let place = format!("{name}/{CA}");
-        let map = ConfigMap {
-            metadata: own_metadata(CA),
-            data: Some(BTreeMap::from([(CA_KEY.to_owned(), ca.clone())])),
-            ..ConfigMap::default()
-        };
-        beside.push(SupportObject::new(
-            "ConfigMap",
-            &place,
-            apply_unless_foreign(cluster, scope, &map).await?,
-        ));
-        let secret = Secret {
-            metadata: own_metadata(CA),
-            data: Some(build_data(CA_KEY, ca.clone().into_bytes())),
-            ..Secret::default()
-        };
-        beside.push(SupportObject::new(
-            "Secret",
-            &place,
-            apply_unless_foreign(cluster, scope, &secret).await?,
-        ));
+    let (maps, secrets) = site.build_ca_objects();
+    for map in &maps {
+        let outcome = apply_unless_foreign(cluster, scope, map).await?;
+        beside.push(SupportObject::new("ConfigMap", &describe_place(name, map), outcome));
+    }
+    for secret in &secrets {
+        let outcome = apply_unless_foreign(cluster, scope, secret).await?;
+        beside.push(SupportObject::new("Secret", &describe_place(name, secret), outcome));
     }
     Ok(beside)
+}
+
+fn describe_place<K: cluster::TypedObject>(namespace: &str, object: &K) -> String {
+    format!("{namespace}/{}", object.meta().name.as_deref().unwrap_or_default())
 }
 
 /// As [`prepare_namespace`], for several namespaces. A right that is missing for any of them is an error
@@ -288,11 +328,6 @@ pub(super) async fn plan_namespace(
     let namespace = if is_there { SupportObjectStatus::Same } else { SupportObjectStatus::Created };
     let mut beside = vec![SupportObject::new("Namespace", name, namespace)];
     let scope = ObjectScope::Namespace(name);
-    let outcome = |found: Option<&ObjectMeta>| match found {
-        None => SupportObjectStatus::Created,
-        Some(metadata) if is_own(metadata) => SupportObjectStatus::Same,
-        Some(_) => SupportObjectStatus::Kept,
-    };
     if let Some(pull) = &site.pull_secret {
         let found = cluster.get_object::<Secret>(scope, &pull.name).await?;
         let outcome = match (&found, pull.docker_config()) {
@@ -307,20 +342,44 @@ pub(super) async fn plan_namespace(
             // Nothing to replace it with; whoever created it presumably knew the credential.
             (Some(_), None) => SupportObjectStatus::Kept,
             (None, None) => return Err(pull.missing_credential()),
-            (found, Some(_)) => outcome(found.as_ref().map(|secret| &secret.metadata)),
+            (found, Some(_)) => plan_object(found.as_ref().map(|secret| &secret.metadata)),
         };
         beside.push(SupportObject::new("Secret", &format!("{name}/{}", pull.name), outcome));
     }
-    if site.ca.is_some() {
-        let map = cluster.get_object::<ConfigMap>(scope, CA).await?;
-        let secret = cluster.get_object::<Secret>(scope, CA).await?;
-        let place = format!("{name}/{CA}");
-        let map = outcome(map.as_ref().map(|map| &map.metadata));
-        let secret = outcome(secret.as_ref().map(|secret| &secret.metadata));
-        beside.push(SupportObject::new("ConfigMap", &place, map));
-        beside.push(SupportObject::new("Secret", &place, secret));
+    let (maps, secrets) = site.build_ca_objects();
+    for map in &maps {
+        let object = map.metadata.name.as_deref().unwrap_or_default();
+        let found = cluster.get_object::<ConfigMap>(scope, object).await?;
+        let outcome = plan_object(found.as_ref().map(|found| &found.metadata));
+        beside.push(SupportObject::new("ConfigMap", &describe_place(name, map), outcome));
+    }
+    for secret in &secrets {
+        let object = secret.metadata.name.as_deref().unwrap_or_default();
+        let found = cluster.get_object::<Secret>(scope, object).await?;
+        let outcome = plan_object(found.as_ref().map(|found| &found.metadata));
+        beside.push(SupportObject::new("Secret", &describe_place(name, secret), outcome));
     }
     Ok(beside)
+}
+
+/// What applying an object would do, by the object that is there.
+pub(super) fn plan_object(found: Option<&ObjectMeta>) -> SupportObjectStatus {
+    match found {
+        None => SupportObjectStatus::Created,
+        Some(metadata) if is_own(metadata) => SupportObjectStatus::Same,
+        Some(_) => SupportObjectStatus::Kept,
+    }
+}
+
+/// The namespace with the label of its pod security level, as anybody may apply it: it is not marked as
+/// Gantry's own.
+pub(super) fn build_namespace(name: &str, site: &SiteObjects) -> Namespace {
+    let level = site.pod_security.as_ref();
+    let labels = level.map(|level| BTreeMap::from([(ENFORCE.to_owned(), level.clone())]));
+    Namespace {
+        metadata: ObjectMeta { name: Some(name.to_owned()), labels, ..ObjectMeta::default() },
+        ..Namespace::default()
+    }
 }
 
 async fn apply_namespace(
@@ -329,15 +388,7 @@ async fn apply_namespace(
     site: &SiteObjects,
 ) -> Result<SupportObjectStatus> {
     let level = site.pod_security.as_ref();
-    let label = level.map(|level| BTreeMap::from([(ENFORCE.to_owned(), level.clone())]));
-    let mut wanted = Namespace {
-        metadata: ObjectMeta {
-            name: Some(name.to_owned()),
-            labels: label,
-            ..ObjectMeta::default()
-        },
-        ..Namespace::default()
-    };
+    let mut wanted = build_namespace(name, site);
     match cluster.get_object::<Namespace>(ObjectScope::Cluster, name).await {
         Ok(None) => {}
         // Applying it without a level would remove the label of an earlier run with one.
@@ -407,13 +458,13 @@ impl PullSecret {
         Some(json!({"auths": {&self.host: entry}}).to_string().into_bytes())
     }
 
-    fn missing_credential(&self) -> Error {
+    pub(super) fn missing_credential(&self) -> Error {
         Error::NoCredential { name: self.name.clone(), host: self.host.clone() }
     }
 }
 
 /// Applies an object, unless one of its name exists that somebody else created.
-async fn apply_unless_foreign<K: cluster::TypedObject>(
+pub(super) async fn apply_unless_foreign<K: cluster::TypedObject>(
     cluster: &Cluster,
     scope: ObjectScope<'_>,
     object: &K,

@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 
 use chart::manifest::Manifests;
 use cluster::objects::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Secret};
-use cluster::{Cluster, ObjectScope, is_own};
+use cluster::objects::api::networking::v1::NetworkPolicy;
+use cluster::{Cluster, ObjectScope, TypedObject, is_own};
 use remote::helm::record::{self, ReleaseStatus};
 use remote::helm::{HelmClient, HookPolicy};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::labels::{CA, LABEL};
+use super::labels::LABEL;
 use super::objects;
 use super::records::ReleaseHistory;
 use super::{accounts, helm};
@@ -160,23 +161,42 @@ pub async fn undeploy_releases(
     if !find_releases(cluster, Some(namespace)).await?.is_empty() {
         return Ok(removed);
     }
-    removed.objects.extend(accounts::take_back_pull_secret(cluster, namespace).await?);
+    removed.objects.extend(remove_site_objects(cluster, namespace).await?);
+    if whole == NamespaceRetention::Deleted {
+        delete_namespace(cluster, namespace, &mut removed).await?;
+    }
+    Ok(removed)
+}
+
+/// Removes from a namespace what the site gave to it: the pull secret, also from service accounts, the CA
+/// and network policies. Returns what was removed.
+pub(super) async fn remove_site_objects(cluster: &Cluster, namespace: &str) -> Result<Vec<String>> {
+    let mut removed = accounts::take_back_pull_secret(cluster, namespace).await?;
+    removed.extend(delete_labelled::<Secret>(cluster, namespace).await?);
+    removed.extend(delete_labelled::<ConfigMap>(cluster, namespace).await?);
+    // Without the right to list them there are none of Gantry's.
+    match delete_labelled::<NetworkPolicy>(cluster, namespace).await {
+        Ok(policies) => removed.extend(policies),
+        Err(Error::Cluster(cluster::Error::Forbidden { .. })) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(removed)
+}
+
+/// Deletes Gantry's own objects of a kind in a namespace, those of helm's records excepted.
+async fn delete_labelled<K: TypedObject>(
+    cluster: &Cluster,
+    namespace: &str,
+) -> Result<Vec<String>> {
     let scope = ObjectScope::Namespace(namespace);
     let selector =
         format!("app.kubernetes.io/managed-by={},{}={}", cluster::MANAGER, LABEL.0, LABEL.1);
-    for secret in cluster.list_objects::<Secret>(scope, &selector).await? {
-        let name = secret.metadata.name.unwrap_or_default();
-        if cluster.delete_own_object::<Secret>(scope, &name).await? {
-            removed.objects.push(format!("Secret {namespace}/{name}"));
+    let mut removed = Vec::new();
+    for object in cluster.list_objects::<K>(scope, &selector).await? {
+        let name = object.meta().name.clone().unwrap_or_default();
+        if cluster.delete_own_object::<K>(scope, &name).await? {
+            removed.push(format!("{} {namespace}/{name}", K::kind(&())));
         }
-    }
-    let map = cluster.get_object::<ConfigMap>(scope, CA).await?;
-    if map.is_some_and(|map| is_own(&map.metadata)) {
-        cluster.delete_object::<ConfigMap>(scope, CA).await?;
-        removed.objects.push(format!("ConfigMap {namespace}/{CA}"));
-    }
-    if whole == NamespaceRetention::Deleted {
-        delete_namespace(cluster, namespace, &mut removed).await?;
     }
     Ok(removed)
 }

@@ -4,6 +4,7 @@
 
 use serde_json::{Value, json};
 use types::pod_kinds::CONTAINER_LISTS;
+use types::site_namespaces::SYSTEM_NAMESPACES;
 
 use super::labels::object_labels;
 use super::router;
@@ -18,8 +19,6 @@ pub const MOVE: &str = "move";
 
 /// The label with its name that the API server puts on every namespace.
 const NAME_LABEL: &str = "kubernetes.io/metadata.name";
-/// Namespaces that are never guarded: the images of the cluster's own components are in no lock.
-const SYSTEM: [&str; 3] = ["kube-node-lease", "kube-public", "kube-system"];
 /// How many seconds the API server waits for an answer. One takes milliseconds; every second of a
 /// webhook that is down delays each pod.
 const TIMEOUT: u32 = 5;
@@ -97,7 +96,8 @@ impl WebhookConfiguration<'_> {
     }
 
     fn namespace_selector(&self, guard: &str) -> Value {
-        let mut left_out: Vec<&str> = SYSTEM.to_vec();
+        // The images of the cluster's own components are in no lock.
+        let mut left_out: Vec<&str> = SYSTEM_NAMESPACES.to_vec();
         left_out.push(self.namespace);
         left_out.sort_unstable();
         left_out.dedup();

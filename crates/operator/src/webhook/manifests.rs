@@ -15,6 +15,7 @@ use super::configuration_guard::build_guard_manifests;
 use super::images::{ImageDecision, ImagePinning, WebhookImages};
 use super::labels::object_labels;
 use super::shortened_locks;
+use crate::namespaces::{NamespaceRights, SITE_CA};
 use crate::{Error, Result};
 
 /// The default name of the webhook.
@@ -71,6 +72,10 @@ pub struct WebhookDeployment<'a> {
     pub certificate: CertificateSource,
     /// The only namespaces that may be guarded; all when empty.
     pub only: &'a [String],
+    /// The rights to keep the site's objects in its namespaces; absent when it names none.
+    pub namespaces: Option<&'a NamespaceRights>,
+    /// The CA that these get, as PEM.
+    pub ca: Option<&'a str>,
 }
 
 impl WebhookDeployment<'_> {
@@ -98,12 +103,17 @@ impl WebhookDeployment<'_> {
         let image = self.choose_image(&locked)?;
         let mut all =
             vec![self.namespace_object(), self.named_object("v1", "ServiceAccount", json!({}))];
-        if matches!(self.certificate, CertificateSource::SelfSigned) {
+        let is_self_signed = matches!(self.certificate, CertificateSource::SelfSigned);
+        // Before the rights that they restrict.
+        if is_self_signed {
             all.push(self.named_object("v1", "Secret", json!({"type": "Opaque"})));
-            // Before the right that it restricts.
             all.extend(build_guard_manifests(self.name, self.namespace));
-            all.extend(self.rbac_objects());
         }
+        if let Some(rights) = self.namespaces {
+            let labels = object_labels(self.name);
+            all.extend(rights.build_guard_manifests(self.name, self.namespace, &labels));
+        }
+        all.extend(self.rbac_objects());
         all.push(self.config_map(locked.content())?);
         all.push(self.deployment_object(&image));
         all.push(self.named_object(
@@ -154,14 +164,15 @@ impl WebhookDeployment<'_> {
         })
     }
 
-    /// RBAC: the pods may change their own Secret and their own configuration, each by name, and
-    /// nothing else. What they may change in the configuration, `configuration_guard` says.
+    /// RBAC: the pods may change their own Secret and their own configuration, each by name, and the
+    /// site's objects in its namespaces. What they may change, `configuration_guard` and
+    /// `namespaces::guard` say. Nothing for a webhook that asks the API server for nothing.
     fn rbac_objects(&self) -> Vec<Value> {
-        let role = |resource: &str, group: &str| {
-            json!({"rules": [{
+        let own_object = |resource: &str, group: &str| {
+            json!({
                 "apiGroups": [group], "resources": [resource], "resourceNames": [self.name],
                 "verbs": ["get", "update"],
-            }]})
+            })
         };
         let binding = |kind: &str| {
             json!({
@@ -170,21 +181,28 @@ impl WebhookDeployment<'_> {
             })
         };
         let rbac = "rbac.authorization.k8s.io/v1";
-        let mut all = vec![
-            self.named_object(rbac, "Role", role("secrets", "")),
-            self.named_object(rbac, "RoleBinding", binding("Role")),
-            self.named_object(
-                rbac,
-                "ClusterRole",
-                role("mutatingwebhookconfigurations", "admissionregistration.k8s.io"),
-            ),
-            self.named_object(rbac, "ClusterRoleBinding", binding("ClusterRole")),
-        ];
-        // Cluster-scoped objects must not name a namespace.
-        for cluster_wide in &mut all[2..] {
-            if let Some(metadata) = cluster_wide["metadata"].as_object_mut() {
+        let (mut all, mut cluster_rules) = (Vec::new(), Vec::new());
+        if matches!(self.certificate, CertificateSource::SelfSigned) {
+            let rules = json!({"rules": [own_object("secrets", "")]});
+            all.push(self.named_object(rbac, "Role", rules));
+            all.push(self.named_object(rbac, "RoleBinding", binding("Role")));
+            cluster_rules
+                .push(own_object("mutatingwebhookconfigurations", "admissionregistration.k8s.io"));
+        }
+        cluster_rules.extend(self.namespaces.iter().flat_map(|rights| rights.build_rules()));
+        if cluster_rules.is_empty() {
+            return all;
+        }
+        let rules = json!({"rules": cluster_rules});
+        for (kind, fields) in
+            [("ClusterRole", rules), ("ClusterRoleBinding", binding("ClusterRole"))]
+        {
+            let mut object = self.named_object(rbac, kind, fields);
+            // Cluster-scoped objects must not name a namespace.
+            if let Some(metadata) = object["metadata"].as_object_mut() {
                 metadata.remove("namespace");
             }
+            all.push(object);
         }
         all
     }
@@ -194,11 +212,20 @@ impl WebhookDeployment<'_> {
         let mut site = self.site.clone();
         // The webhook never connects to the registry or another cluster: leave out what is only for
         // that.
-        site.registry.ca = None;
+        site.registry.ca = self.namespaces.and(self.ca).map(|_| SITE_CA.into());
+        if site.registry.ca.is_none() {
+            site.ca_objects.clear();
+        }
+        if self.namespaces.is_none() {
+            site.namespaces = None;
+        }
         site.context = None;
         site.models.clear();
         let mut data = Map::new();
         data.insert("site.yaml".to_owned(), json!(yaml::write_document(&site)?));
+        if let (Some(_), Some(ca)) = (&site.registry.ca, self.ca) {
+            data.insert(SITE_CA.to_owned(), json!(ca));
+        }
         for (index, text) in
             shortened_locks::encode_shortened_locks(self.locks)?.into_iter().enumerate()
         {
@@ -230,7 +257,6 @@ impl WebhookDeployment<'_> {
             CertificateSource::SelfSigned => arguments.extend([
                 format!("--self-signed={}/{}", self.namespace, self.name),
                 format!("--configuration={}", self.name),
-                "--yes".to_owned(),
                 format!("--host={}.{}.svc", self.name, self.namespace),
             ]),
             CertificateSource::Given { secret, .. } => {
@@ -240,6 +266,15 @@ impl WebhookDeployment<'_> {
                         .map(str::to_owned),
                 );
             }
+        }
+        if self.namespaces.is_some() {
+            arguments.push(format!("--keep-namespaces={}", self.namespace));
+        }
+        // Nobody in a pod can confirm the cluster.
+        let has_rights =
+            matches!(self.certificate, CertificateSource::SelfSigned) || self.namespaces.is_some();
+        if has_rights {
+            arguments.push("--yes".to_owned());
         }
         let probe =
             |path: &str| json!({"httpGet": {"path": path, "port": "https", "scheme": "HTTPS"}});
@@ -261,10 +296,9 @@ impl WebhookDeployment<'_> {
             },
             "volumeMounts": mounts,
         });
-        let is_self_signed = matches!(self.certificate, CertificateSource::SelfSigned);
         let mut pod = json!({
             "serviceAccountName": self.name,
-            "automountServiceAccountToken": is_self_signed,
+            "automountServiceAccountToken": has_rights,
             "terminationGracePeriodSeconds": GRACE,
             "securityContext": {
                 "runAsNonRoot": true, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER,

@@ -203,11 +203,7 @@ fn warn_about_wide_scope(
 }
 
 fn format_summary(outcome: &ImagePolicySummary) -> String {
-    let mut text = String::new();
-    for object in &outcome.objects {
-        let namespace = object.namespace.as_deref().map(|n| format!("{n}/")).unwrap_or_default();
-        let _ = writeln!(text, "{} {namespace}{}", object.kind, object.name);
-    }
+    let mut text = manifest_output::format_objects(&outcome.objects);
     let file = outcome.written.as_deref().unwrap_or_default();
     let _ = writeln!(
         text,

@@ -33,6 +33,7 @@ impl LockedFilesArgs {
         if self.digests { ImagePinning::Digest } else { ImagePinning::AsNamed }
     }
 
+    /// The path of the site file.
     pub(super) fn site_file(&self) -> Result<&Path> {
         self.site
             .as_deref()

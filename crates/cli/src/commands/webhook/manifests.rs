@@ -4,11 +4,14 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
 
+use deploy::release::{PullSecret, SiteNamespaceObjects, SiteObjects};
+use operator::namespaces::NamespaceRights;
 use operator::webhook::manifests::{CertificateSource, NAME, NAMESPACE, WebhookDeployment};
 use operator::webhook::{LABEL, WebhookAddress, apply_manifests, host_of_url};
 use policy::Namespace;
 use serde::Serialize;
 use serde_json::Value;
+use types::site::{RegistryTarget, Site, site_folder};
 
 use super::locked_files::LockedFilesArgs;
 use crate::clusters::{self, ClusterArgs};
@@ -23,6 +26,11 @@ use crate::error::{CommandError, Result};
 /// certificate that the pods create themselves. The pods have rights on two named objects only. The
 /// webhook is called only for pods in labelled namespaces, never in kube-system or its own namespace.
 /// Run the same command with another lock to update it.
+///
+/// If site.yaml has `namespaces:`, the pods also keep the pull secret, the CA, the service accounts and
+/// the policies of these namespaces, as new ones appear. The pull secret is copied from the one in the
+/// webhook's namespace. Their rights are for the names of these objects, and an admission rule restricts
+/// them to the namespaces that site.yaml selects.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -108,6 +116,9 @@ pub(super) fn run(context: &CommandContext, args: &WebhookManifestsArgs) -> Resu
         paths => paths.iter().map(|path| environment::read_lock_at(path)).collect::<Result<_>>()?,
     };
     let receipts = args.locked.receipt.iter().map(|path| environment::read_receipt(path));
+    let registry = site.registry.with_paths_below(site_folder(args.locked.site_file()?));
+    let rights = read_namespace_rights(&site, &registry)?;
+    let ca = if rights.is_some() { remote::site_registry::read_ca(&registry)? } else { None };
     let only: Vec<String> = args.only.iter().map(Namespace::to_string).collect();
     let request = WebhookDeployment {
         name: args.name.as_str(),
@@ -120,6 +131,8 @@ pub(super) fn run(context: &CommandContext, args: &WebhookManifestsArgs) -> Resu
         address: choose_address(args)?,
         certificate: read_certificate(args)?,
         only: &only,
+        namespaces: rights.as_ref(),
+        ca: ca.as_deref(),
     };
     let manifests = request.build_manifests()?;
     let applied = if args.apply {
@@ -152,6 +165,20 @@ pub(super) fn run(context: &CommandContext, args: &WebhookManifestsArgs) -> Resu
         true => context.ui.print_result(&outcome, format_summary),
         false => Ok(()),
     }
+}
+
+/// The rights to keep the site's objects in its namespaces; `None` if it names none.
+fn read_namespace_rights(
+    site: &Site,
+    registry: &RegistryTarget,
+) -> Result<Option<NamespaceRights>> {
+    let Some(namespaces) = site.namespaces.clone() else { return Ok(None) };
+    // Only the names of the objects are of interest, and not the credential.
+    let name = site.registry.pull_secret.clone();
+    let pull_secret = name.map(|name| PullSecret { name, host: String::new(), credential: None });
+    let objects = SiteObjects::with_pull_secret(site, registry, pull_secret)?;
+    let objects = SiteNamespaceObjects::of_site(site, objects)?.list_object_names()?;
+    Ok(Some(NamespaceRights { objects, namespaces }))
 }
 
 fn choose_address(args: &WebhookManifestsArgs) -> Result<WebhookAddress> {

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use net::serve::{HttpService, ListenConfig, TlsFiles};
+use operator::namespaces::NamespaceKeeper;
 use operator::webhook::{CertificateKeeper, Webhook, build_router, host_of_url};
 use policy::Namespace;
 use serde::Serialize;
@@ -99,6 +100,10 @@ struct WebhookServeArgs {
     /// The MutatingWebhookConfiguration to write the CA to.
     #[arg(long, value_name = "NAME", default_value = operator::webhook::manifests::NAME)]
     configuration: String,
+    /// Keep the pull secret, the CA and the policies of site.yaml in the namespaces that it selects, as new
+    /// ones appear; the pull secret is copied from the one in this namespace.
+    #[arg(long, value_name = "NAMESPACE")]
+    keep_namespaces: Option<Namespace>,
     /// Continue to answer for this long after SIGTERM, until the cluster uses another pod (0s to 1m).
     #[arg(long, value_name = "TIME", default_value = "0s", alias = "linger", value_parser = duration_within(Duration::ZERO..=MINUTE))]
     shutdown_delay: Duration,
@@ -134,6 +139,9 @@ fn serve_webhook(context: &CommandContext, args: &WebhookServeArgs) -> Result<()
             CommandError::failure(format!("cannot make a temporary folder: {cause}"))
         })?;
         let tls = obtain_certificate(context, args, &site, folder.path().to_owned()).await?;
+        if let Some(source) = &args.keep_namespaces {
+            keep_namespaces(context, args, &site, source).await?;
+        }
         let webhook = Webhook::start(files)?;
         let (repositories, numbers) = (webhook.repository_count(), webhook.metrics_registry());
         let config = ListenConfig { listen, tls: Some(tls) };
@@ -150,6 +158,20 @@ fn serve_webhook(context: &CommandContext, args: &WebhookServeArgs) -> Result<()
         running.drain_requests(DRAIN).await;
         Ok(())
     })
+}
+
+/// Starts to keep what the site gives to its namespaces, in the background.
+async fn keep_namespaces(
+    context: &CommandContext,
+    args: &WebhookServeArgs,
+    site: &Site,
+    source: &Namespace,
+) -> Result<()> {
+    let doing = "keep the pull secret and the CA in the namespaces of site.yaml";
+    let cluster =
+        clusters::open_cluster_to_write(context, &args.cluster, Some(site), doing).await?;
+    let (site, source) = (args.locked.site_file()?.to_owned(), source.to_string());
+    Ok(NamespaceKeeper { cluster, site, source }.start()?)
 }
 
 pub(super) fn format_ready(ready: &WebhookReady) -> String {
