@@ -75,7 +75,7 @@ pub(crate) struct UndeploySummary {
     #[serde(rename = "notInstalled")]
     pub(super) missing: Vec<String>,
     /// What was removed from the namespaces of site.yaml (`namespaces:`).
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(rename = "removedNamespaceObjects", skip_serializing_if = "Vec::is_empty")]
     pub(super) namespace_objects: Vec<String>,
 }
 
