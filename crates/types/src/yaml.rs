@@ -89,7 +89,12 @@ pub fn read_manifest(text: &str) -> std::result::Result<Value, DocumentFault> {
 /// Reads one document of manifests that the YAML standard allows, or would if it was aligned.
 fn read_aligned_manifest(text: &str) -> std::result::Result<Value, DocumentFault> {
     read_standard_manifest(text).or_else(|fault| match AlignedManifest::align(text) {
-        Some(aligned) => read_standard_manifest(aligned.text()).map_err(|_| fault),
+        Some(aligned) => {
+            // Tags are found only in what can be read to its end.
+            let replaced = replace_tags(aligned.text());
+            let text = replaced.as_deref().unwrap_or(aligned.text());
+            read_standard_manifest(text).map_err(|_| fault)
+        }
         None => Err(fault),
     })
 }

@@ -135,6 +135,8 @@ const DOCUMENTS: &[&str] = &[
     "a: !!set {b, c}\n",
     "a: !!omap [b: 1]\n",
     "a: !!null {b: 1}\n",
+    "a: !!map\n|\n  x\nb: !!str {c: \"d\ne\"}\n",
+    "a:\n- !mine\n- !mine v\nb: !!seq\n- 1\n",
     // Tags of plain texts.
     "a: !foo y\n",
     "a: !foo 1\n",

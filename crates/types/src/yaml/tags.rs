@@ -24,6 +24,8 @@ pub(super) fn replace_tags(text: &str) -> Option<String> {
     let mut replaced = text.to_owned();
     // The range of the last tag, and whether go-yaml knows it, until what it belongs to is there.
     let mut tag = None;
+    // Whether the last token but tags, anchors and comments is a dash.
+    let mut is_behind_dash = false;
     for token in Scanner::new(StrInput::new(text)) {
         // A document with a fault is reported where it is read.
         let token = token.ok()?;
@@ -38,15 +40,16 @@ pub(super) fn replace_tags(text: &str) -> Option<String> {
             }
             TokenType::Anchor(_) | TokenType::Comment(_) => {}
             other => {
+                let was_behind_dash = is_behind_dash;
+                is_behind_dash = matches!(other, TokenType::BlockEntry);
                 let Some((range, is_known)) = tag.take() else { continue };
                 let is_collection = matches!(
                     other,
                     TokenType::FlowMappingStart
                         | TokenType::FlowSequenceStart
                         | TokenType::BlockMappingStart
-                        | TokenType::BlockSequenceStart
-                        | TokenType::BlockEntry
-                );
+                        | TokenType::BlockSequenceStart // A dash behind a dash is the next item; behind a key it starts a list.
+                ) || is_behind_dash && !was_behind_dash;
                 let mark = match (is_collection, is_known) {
                     (true, _) => " ",
                     (false, false) => "!",
@@ -83,6 +86,7 @@ mod tests {
             ("a: &x !mine yes\n", Some("a: &x !     yes\n")),
             ("a: !mine &x yes\n", Some("a: !     &x yes\n")),
             ("!mine k: [!mine 1, !mine]\n", Some("!     k: [!     1, !    ]\n")),
+            ("a: !!seq\n- !mine\n- x\n", Some("a:      \n- !    \n- x\n")),
             ("a: !!str 1\nb: ! 2\nc: !<tag:yaml.org,2002:int> 3\n", None),
             ("a: |\n  x !mine y\nb: x !mine y\n# !mine\n", None),
         ] {

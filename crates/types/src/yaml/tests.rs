@@ -146,3 +146,9 @@ fn a_block_without_a_line_break_at_the_end_has_none_in_its_text() {
         assert_eq!(read_manifest(text).unwrap()["a"], expected, "{text:?}");
     }
 }
+
+#[test]
+fn tags_in_a_document_that_is_aligned_mean_what_they_mean_for_helm() {
+    let read = read_manifest("a: !!map\n|\n  x\nb: !!str {c: \"d\ne\"}\n").unwrap();
+    assert_eq!(read, serde_json::json!({"a": "x\n", "b": {"c": "d e"}}));
+}
