@@ -1,7 +1,9 @@
 //! Connecting to a cluster: by a kubeconfig and a context, or by the service account of the pod
 //! that Gantry runs in.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::version::Info;
@@ -9,6 +11,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
 use crate::error::BoxError;
+use crate::resolved_kind::ResolvedKind;
 use crate::{Error, Result};
 
 /// How long the API server may take to accept a connection: a wrong context should fail soon, not
@@ -32,6 +35,8 @@ pub struct Cluster {
     context: String,
     server: String,
     namespace: String,
+    /// The kinds that were looked up, by API version and kind.
+    pub(crate) resolved: Arc<Mutex<BTreeMap<(String, String), ResolvedKind>>>,
 }
 
 impl Cluster {
@@ -82,7 +87,7 @@ impl Cluster {
             what: Some(context.clone()),
             source: error.into(),
         })?;
-        Ok(Self { client, context, server, namespace })
+        Ok(Self { client, context, server, namespace, resolved: Arc::default() })
     }
 
     /// The name of the context; `in-cluster` inside a pod.

@@ -85,6 +85,8 @@ pub enum Error {
         doing: String,
         /// The API server's message, with the manager and the fields.
         reason: String,
+        /// The fields, each with its manager; empty if the object changed or exists already.
+        fields: Vec<FieldConflict>,
     },
     /// The API server rejects the object: it is invalid, exceeds a quota, or an admission policy or
     /// webhook denies it.
@@ -210,6 +212,17 @@ pub enum Error {
     },
 }
 
+/// A field that another manager owns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldConflict {
+    /// The field: `.spec.template.spec.containers[name="web"].image`.
+    pub field: String,
+    /// The manager.
+    pub manager: String,
+    /// The subresource that it wrote to; empty for the object itself.
+    pub subresource: String,
+}
+
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -263,7 +276,7 @@ impl Error {
             // tells them apart.
             403 if is_admission_refusal(&reason) => Self::Refused { doing, reason },
             401 | 403 => Self::Forbidden { doing, reason },
-            409 => Self::Conflict { doing, reason },
+            409 => Self::Conflict { doing, reason, fields: list_field_conflicts(status) },
             400 | 413 | 422 => Self::Refused { doing, reason },
             _ => Self::Answer { doing, reason },
         }
@@ -283,6 +296,21 @@ fn find_deleted_object(reason: &str) -> Option<String> {
     }
     let object = reason.strip_prefix(OBJECT_BEING_DELETED)?;
     Some(object.strip_suffix(" already exists").unwrap_or(object).to_owned())
+}
+
+/// The fields of a conflict (kubernetes/apimachinery, `managedfields/internal/conflict.go`), which
+/// name the manager in a sentence: `conflict with "kubectl" with subresource "scale" using apps/v1`.
+fn list_field_conflicts(status: &Status) -> Vec<FieldConflict> {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    let conflicts = causes.filter(|cause| cause.reason == "FieldManagerConflict").map(|cause| {
+        let quoted: Vec<&str> = cause.message.split('"').skip(1).step_by(2).collect();
+        FieldConflict {
+            field: cause.field.clone(),
+            manager: quoted.first().copied().unwrap_or_default().to_owned(),
+            subresource: quoted.get(1).copied().unwrap_or_default().to_owned(),
+        }
+    });
+    conflicts.collect()
 }
 
 /// Whether the API server's message is that of an admission plugin (kubernetes/apiserver,

@@ -4,7 +4,7 @@
 //! [`Cluster`], this crate's [`Error`], and the typed objects of [`objects`].
 //!
 //! Data flow: [`ClusterAccess`] names a kubeconfig and a context, and [`Cluster::connect`] makes the
-//! client from it. `object` has typed objects, `manifest` objects of any kind, `permissions` what
+//! client from it. `object` has typed objects, `manifest` objects of any kind, `managed_fields` who owns what in them, `permissions` what
 //! the user may do; `pod`, `exec`, `log_stream` and `port_forward` are about running pods, `settling` says when a ready pod
 //! can be relied on, `expiry` makes objects that delete themselves.
 
@@ -14,8 +14,10 @@ mod ephemeral_container;
 mod error;
 mod exec;
 mod expiry;
+mod field_path;
 mod kinds;
 mod log_stream;
+mod managed_fields;
 mod manifest;
 mod object;
 mod owner;
@@ -25,17 +27,22 @@ mod pod;
 mod pod_reason;
 pub mod pod_spec;
 mod port_forward;
+mod resolved_kind;
 mod settling;
 mod watch;
 
 pub use access::{Cluster, ClusterAccess};
 pub use claim_reason::is_default_storage_class;
-pub use error::{Error, Result};
+pub use error::{Error, FieldConflict, Result};
 pub use exec::{ExecOutput, ExecSession};
+pub use field_path::FieldPath;
 /// The typed objects of the Kubernetes API, from `k8s-openapi`.
 pub use k8s_openapi as objects;
 pub use kinds::{DiscoveredKinds, ResourceKind};
-pub use manifest::{AppliedManifest, ApplyMode, ObjectId};
+pub use managed_fields::{FieldOperation, OwnedField, OwnedFields, merge_into_applied};
+pub use manifest::{
+    AppliedManifest, ApplyMode, FieldConflicts, ManifestApply, ObjectId, without_server_fields,
+};
 pub use object::{ApplyEffect, ObjectScope, TypedObject};
 pub use owner::{MANAGER, PART, is_own, mark_as_own};
 pub use permission::Permission;

@@ -2,14 +2,16 @@
 //! how the kind is called in its API.
 
 use std::fmt;
+use std::sync::PoisonError;
 
-use k8s_openapi::serde_json::{self, Value};
+use k8s_openapi::serde_json::{self, Map, Value, json};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::core::discovery::Scope as KindScope;
-use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
+use kube::core::{DynamicObject, GroupVersionKind};
 use serde::Serialize;
 
 use crate::object::post_params;
+use crate::resolved_kind::ResolvedKind;
 use crate::{ApplyEffect, Cluster, Error, MANAGER, ObjectScope, Result};
 
 /// Objects per page of a list, as kubectl's default (`--chunk-size`).
@@ -23,6 +25,30 @@ pub enum ApplyMode {
     /// Server-side dry run: the API server returns the result, with defaults and admission, and
     /// stores nothing.
     DryRun,
+}
+
+/// What an apply does with fields that another manager owns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FieldConflicts {
+    /// It fails with [`Error::Conflict`] if it would change one.
+    Refuse,
+    /// It takes them.
+    TakeOver,
+}
+
+/// A manifest that is to be applied (server-side apply).
+#[derive(Debug, Clone, Copy)]
+pub struct ManifestApply<'a> {
+    /// The manifest.
+    pub manifest: &'a Value,
+    /// The namespace, where the manifest names none.
+    pub namespace: &'a str,
+    /// The field manager, who owns the manifest's fields afterwards.
+    pub manager: &'a str,
+    /// Whether it changes the cluster.
+    pub mode: ApplyMode,
+    /// What happens to fields of other managers.
+    pub conflicts: FieldConflicts,
 }
 
 /// The identity of an object.
@@ -82,18 +108,12 @@ impl fmt::Display for ObjectId {
     }
 }
 
-/// A kind with its name in the API.
-pub(crate) struct ResolvedKind {
-    resource: ApiResource,
-    is_namespaced: bool,
-}
-
 impl Cluster {
     /// Reads an object; `None` when it does not exist. [`Error::NoKind`] when the cluster lacks its
     /// kind.
     pub async fn read_manifest(&self, id: &ObjectId) -> Result<Option<Value>> {
         let kind = self.resolve_kind(&id.api_version, &id.kind).await?;
-        let found = self.dynamic_api(&kind.resource, kind.object_scope(id)).get_opt(&id.name).await;
+        let found = self.dynamic_api(&kind.resource, scope_of(&kind, id)).get_opt(&id.name).await;
         let found = found.map_err(|error| Error::from_kube(format!("reading {id}"), error))?;
         found.map(|object| to_json(&object)).transpose()
     }
@@ -106,34 +126,64 @@ impl Cluster {
         namespace: &str,
         mode: ApplyMode,
     ) -> Result<AppliedManifest> {
-        // A manifest alone does not tell whether its kind is cluster-scoped.
-        let mut id = ObjectId::from_manifest(manifest, namespace)?;
-        let kind = self.resolve_kind(&id.api_version, &id.kind).await?;
-        if !kind.is_namespaced {
-            id.namespace = None;
-        }
-        let api = self.dynamic_api(&kind.resource, kind.object_scope(&id));
-        let doing = || format!("applying {id}");
-        let before =
-            api.get_opt(&id.name).await.map_err(|error| Error::from_kube(doing(), error))?;
-        let mut params = PatchParams::apply(MANAGER);
-        if mode == ApplyMode::DryRun {
-            params = params.dry_run();
-        }
-        let after = api.patch(&id.name, &params, &Patch::Apply(manifest)).await;
-        let after = after.map_err(|error| Error::from_kube(doing(), error))?;
-        let before_json = before.as_ref().map(to_json).transpose()?;
-        let after_json = to_json(&after)?;
+        let id = self.identify_manifest(manifest, namespace).await?;
+        let before = self.read_manifest(&id).await?;
+        let conflicts = FieldConflicts::Refuse;
+        let apply = ManifestApply { manifest, namespace, manager: MANAGER, mode, conflicts };
+        let after = self.send_apply(&apply).await?;
         // Not the resource version: a dry run does not change it, and an apply that changes nothing may,
         // since the API server notes it (seen with a ValidatingAdmissionPolicy whose status is new).
-        let applied = match &before_json {
+        let applied = match &before {
             None => ApplyEffect::Created,
-            Some(before) if without_server_fields(before) == without_server_fields(&after_json) => {
+            Some(before) if without_server_fields(before) == without_server_fields(&after) => {
                 ApplyEffect::Same
             }
             Some(_) => ApplyEffect::Changed,
         };
-        Ok(AppliedManifest { id, applied, before: before_json, after: after_json })
+        Ok(AppliedManifest { id, applied, before, after })
+    }
+
+    /// Applies a manifest with any field manager, and returns the object as it is then, or would be.
+    /// [`Error::Conflict`] names the fields that others own.
+    pub async fn send_apply(&self, apply: &ManifestApply<'_>) -> Result<Value> {
+        let id = self.identify_manifest(apply.manifest, apply.namespace).await?;
+        let kind = self.resolve_kind(&id.api_version, &id.kind).await?;
+        let api = self.dynamic_api(&kind.resource, scope_of(&kind, &id));
+        let mut params = PatchParams::apply(apply.manager);
+        params.dry_run = apply.mode == ApplyMode::DryRun;
+        params.force = apply.conflicts == FieldConflicts::TakeOver;
+        let after = api.patch(&id.name, &params, &Patch::Apply(apply.manifest)).await;
+        to_json(&after.map_err(|error| Error::from_kube(format!("applying {id}"), error))?)
+    }
+
+    /// Writes the differences between an object as it was read and as it is to be, as `manager`.
+    /// [`Error::Conflict`] when it has changed since it was read.
+    pub async fn write_differences(
+        &self,
+        before: &Value,
+        after: &Value,
+        manager: &str,
+    ) -> Result<Value> {
+        let id = self.identify_manifest(before, self.namespace()).await?;
+        let kind = self.resolve_kind(&id.api_version, &id.kind).await?;
+        let mut patch = find_merge_patch(before, after).unwrap_or_else(|| json!({}));
+        // A patch with a resource version is refused when the object has another one.
+        patch["metadata"]["resourceVersion"] = before["metadata"]["resourceVersion"].clone();
+        let api = self.dynamic_api(&kind.resource, scope_of(&kind, &id));
+        let params =
+            PatchParams { field_manager: Some(manager.to_owned()), ..PatchParams::default() };
+        let after = api.patch(&id.name, &params, &Patch::Merge(&patch)).await;
+        to_json(&after.map_err(|error| Error::from_kube(format!("changing {id}"), error))?)
+    }
+
+    /// The identity of a manifest in this cluster: a manifest alone does not tell whether its kind
+    /// is cluster-scoped. `namespace` is used where it names none.
+    pub async fn identify_manifest(&self, manifest: &Value, namespace: &str) -> Result<ObjectId> {
+        let mut id = ObjectId::from_manifest(manifest, namespace)?;
+        if !self.resolve_kind(&id.api_version, &id.kind).await?.is_namespaced {
+            id.namespace = None;
+        }
+        Ok(id)
     }
 
     /// Creates an object; [`Error::Conflict`] when it exists already.
@@ -142,7 +192,7 @@ impl Cluster {
         let kind = self.resolve_kind(&id.api_version, &id.kind).await?;
         let object: DynamicObject = serde_json::from_value(manifest.clone())
             .map_err(|error| Error::NoObject { source: error.into() })?;
-        let api = self.dynamic_api(&kind.resource, kind.object_scope(&id));
+        let api = self.dynamic_api(&kind.resource, scope_of(&kind, &id));
         let made = api.create(&post_params(), &object).await;
         to_json(&made.map_err(|error| Error::from_kube(format!("creating {id}"), error))?)
     }
@@ -154,7 +204,7 @@ impl Cluster {
         let kind = self.resolve_kind(&id.api_version, &id.kind).await?;
         let object: DynamicObject = serde_json::from_value(manifest.clone())
             .map_err(|error| Error::NoObject { source: error.into() })?;
-        let api = self.dynamic_api(&kind.resource, kind.object_scope(&id));
+        let api = self.dynamic_api(&kind.resource, scope_of(&kind, &id));
         let put = api.replace(&id.name, &post_params(), &object).await;
         to_json(&put.map_err(|error| Error::from_kube(format!("replacing {id}"), error))?)
     }
@@ -166,7 +216,7 @@ impl Cluster {
             Err(Error::NoKind { .. }) => return Ok(false),
             kind => kind?,
         };
-        let api = self.dynamic_api(&kind.resource, kind.object_scope(id));
+        let api = self.dynamic_api(&kind.resource, scope_of(&kind, id));
         match api.delete(&id.name, &DeleteParams::background()).await {
             Ok(_) => Ok(true),
             Err(error) if Error::is_not_found(&error) => Ok(false),
@@ -206,8 +256,21 @@ impl Cluster {
         }
     }
 
-    /// Looks up a kind in the discovery of its API version.
+    /// Looks up a kind in the discovery of its API version, once for each kind: an API version
+    /// always serves a kind in the same way.
     async fn resolve_kind(&self, api_version: &str, kind: &str) -> Result<ResolvedKind> {
+        let key = (api_version.to_owned(), kind.to_owned());
+        let known = self.resolved.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let found = self.discover_kind(api_version, kind).await?;
+        let mut all = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(key, found.clone());
+        Ok(found)
+    }
+
+    async fn discover_kind(&self, api_version: &str, kind: &str) -> Result<ResolvedKind> {
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
         let wanted = GroupVersionKind::gvk(group, version, kind);
         match kube::discovery::pinned_kind(&self.client, &wanted).await {
@@ -226,17 +289,16 @@ impl Cluster {
     }
 }
 
-impl ResolvedKind {
-    fn object_scope<'a>(&self, id: &'a ObjectId) -> ObjectScope<'a> {
-        match &id.namespace {
-            Some(namespace) if self.is_namespaced => ObjectScope::Namespace(namespace),
-            _ => ObjectScope::Cluster,
-        }
+/// Where an object of a kind is: cluster-scoped kinds have no namespace.
+fn scope_of<'a>(kind: &ResolvedKind, id: &'a ObjectId) -> ObjectScope<'a> {
+    match &id.namespace {
+        Some(namespace) if kind.is_namespaced => ObjectScope::Namespace(namespace),
+        _ => ObjectScope::Cluster,
     }
 }
 
 /// An object without the fields that the API server changes by itself.
-fn without_server_fields(object: &Value) -> Value {
+pub fn without_server_fields(object: &Value) -> Value {
     let mut object = object.clone();
     if let Some(fields) = object.as_object_mut() {
         fields.remove("status");
@@ -249,6 +311,44 @@ fn without_server_fields(object: &Value) -> Value {
     object
 }
 
+/// The JSON merge patch (RFC 7396) that makes `after` of `before`; `None` when they are the same.
+fn find_merge_patch(before: &Value, after: &Value) -> Option<Value> {
+    if before == after {
+        return None;
+    }
+    let (Value::Object(old), Value::Object(new)) = (before, after) else {
+        return Some(after.clone());
+    };
+    let mut patch = Map::new();
+    for key in old.keys().filter(|key| !new.contains_key(*key)) {
+        patch.insert(key.clone(), Value::Null);
+    }
+    for (key, new) in new {
+        let difference = match old.get(key) {
+            Some(old) => find_merge_patch(old, new),
+            None => Some(new.clone()),
+        };
+        if let Some(difference) = difference {
+            patch.insert(key.clone(), difference);
+        }
+    }
+    Some(Value::Object(patch))
+}
+
 fn to_json(object: &DynamicObject) -> Result<Value> {
     serde_json::to_value(object).map_err(|error| Error::NoObject { source: error.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_merge_patch_has_what_differs_and_null_for_what_goes() {
+        let before = json!({"a": {"b": 1, "c": 2}, "list": [1, 2], "same": {"x": 1}});
+        let after = json!({"a": {"b": 1}, "list": [1], "same": {"x": 1}, "new": "y"});
+        let patch = json!({"a": {"c": null}, "list": [1], "new": "y"});
+        assert_eq!(find_merge_patch(&before, &after), Some(patch));
+        assert_eq!(find_merge_patch(&before, &before), None);
+    }
 }

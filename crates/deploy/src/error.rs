@@ -191,6 +191,73 @@ pub enum Error {
         /// The API server's reasons, one object a line.
         reasons: Vec<String>,
     },
+    /// Objects of a release exist and are somebody else's.
+    #[error(
+        "release {release} has objects that exist and are not its own, so nothing was changed:\n{}\ntake them over with --take-over, or take them out of the release",
+        format_list(.objects)
+    )]
+    ObjectsOfOthers {
+        /// The release.
+        release: String,
+        /// The objects, each with its owner.
+        objects: Vec<String>,
+    },
+    /// Others own fields that a release sets.
+    #[error(
+        "release {release} sets fields that others own, so nothing was changed:\n{}\ntake them out of the manifests, or take them from their owners with --force-conflicts",
+        format_list(.fields)
+    )]
+    FieldsOfOthers {
+        /// The release.
+        release: String,
+        /// The fields, each with its object and its field manager.
+        fields: Vec<String>,
+    },
+    /// An object could not be applied, after others were.
+    #[error(
+        "{source}\nrelease {release} is half applied; applied: {}; not applied: {}",
+        format_names(.applied), format_names(.missing)
+    )]
+    HalfApplied {
+        /// The release.
+        release: String,
+        /// The objects that were applied.
+        applied: Vec<String>,
+        /// Those that were not; the first one failed.
+        missing: Vec<String>,
+        /// Why.
+        #[source]
+        source: Box<Error>,
+    },
+    /// A release of manifests is too large for its record in the cluster.
+    #[error(
+        "release {release} has too many objects for one record in the cluster: {bytes} bytes compressed, more than the 1000000 that fit; divide it into several releases"
+    )]
+    ReleaseTooLarge {
+        /// The release.
+        release: String,
+        /// The size of its record.
+        bytes: usize,
+    },
+    /// The record of a release cannot be written or read.
+    #[error(
+        "the record {what} of a release is damaged or cannot be made: {cause}; delete it, and deploy again with --take-over"
+    )]
+    Record {
+        /// The Secret, or the release.
+        what: String,
+        /// Why.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// A release is a chart, and there is no helm.
+    #[error(
+        "release {release} is a chart, which only helm can remove; install helm, or name it with GANTRY_HELM"
+    )]
+    NeedsHelm {
+        /// The release.
+        release: String,
+    },
     /// A background task ended without a result.
     #[error("{what} ended without a result; run the command again")]
     Lost {
@@ -214,6 +281,10 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 fn format_list(all: &[String]) -> String {
     all.iter().map(|line| format!("- {line}")).collect::<Vec<_>>().join("\n")
+}
+
+fn format_names(all: &[String]) -> String {
+    if all.is_empty() { "nothing".to_owned() } else { all.join(", ") }
 }
 
 fn format_pending(all: &[PendingObject]) -> String {

@@ -9,19 +9,20 @@ use std::time::Duration;
 use chart::relocate::{PullPolicy, RelocationTarget};
 use clap::ValueEnum;
 use clap::builder::BoolishValueParser;
-use cluster::Cluster;
+use cluster::{Cluster, FieldConflicts};
 use deploy::prepare::{
-    ChartArchives, ClusterFacts, LeftoverWorkaround, OfflineRules, PostRenderCommand,
-    PreparedRelease, ReleasePreparer, SelectedRelease, UnwiredPolicy, select_releases,
-    sort_by_install_order,
+    ChartArchives, ClusterFacts, InstallableRelease, LeftoverWorkaround, ManifestPreparer,
+    OfflineRules, PostRenderCommand, ReleasePreparer, SelectedManifests, SelectedRelease,
+    UnwiredPolicy, select_manifests, select_releases, sort_by_install_order,
 };
 use deploy::release::{
-    DeployOptions, DeployPlan, DeployedRelease, Deployer, ForeignReleases, MissingNamespace,
-    OnFailure, PlannedRelease, ProgressWatcher as _, ReleaseAction, SiteNamespaceObjects,
-    SiteObjects, SupportObject, SupportObjectStatus, WatchedModels,
+    DeployOptions, DeployPlan, DeployedRelease, Deployer, DriftOutcome, DriftPolicy, FieldDrift,
+    ForeignReleases, ManifestDeployer, MissingNamespace, OnFailure, PlannedManifests,
+    PlannedRelease, ProgressWatcher as _, ReleaseAction, SiteNamespaceObjects, SiteObjects,
+    SupportObject, SupportObjectStatus, WatchedModels,
 };
 use net::Credentials;
-use remote::helm::HelmBinary;
+use remote::helm::{HelmBinary, HelmClient};
 use remote::scratch::ScratchFolder;
 use resolve::FileComparison;
 use serde::Serialize;
@@ -115,6 +116,14 @@ pub(crate) struct DeployArgs {
     /// Take over releases that were installed with helm and not by Gantry.
     #[arg(long)]
     take_over: bool,
+    /// Keep what others changed in the releases' objects since they were deployed (`kubectl set image`,
+    /// `kubectl edit`), instead of putting it back. An upgrade of a chart still sets what the chart sets.
+    #[arg(long)]
+    adopt_drift: bool,
+    /// Take fields of plain manifests from controllers that own them. What a person changed is put back
+    /// anyway.
+    #[arg(long)]
+    force_conflicts: bool,
     /// Print the changes without applying them.
     #[arg(long)]
     dry_run: bool,
@@ -175,7 +184,10 @@ pub(crate) fn run(context: &CommandContext, args: &DeployArgs) -> Result<()> {
     // A site may change values: the proof below says whether every image is still a locked one.
     environment::require_current_lock(context, &input, &lock, FileComparison::Nothing)?;
     let site = environment::read_site(&args.site)?;
-    let asked = select_releases(&context.directory, &input, &lock, &args.releases)?;
+    let asked = AskedReleases {
+        charts: select_releases(&context.directory, &input, &lock, &args.releases)?,
+        manifests: select_manifests(&input, &lock, &args.releases)?,
+    };
     let objects = read_site_objects(args, &site)?;
     let namespaces = match &site.namespaces {
         Some(_) => Some(SiteNamespaceObjects::of_site(&site, objects.clone())?),
@@ -201,6 +213,67 @@ pub(crate) fn run(context: &CommandContext, args: &DeployArgs) -> Result<()> {
     environment::block_on(work.run(&asked))
 }
 
+/// The releases of gantry.yaml that are to be deployed.
+struct AskedReleases {
+    charts: Vec<SelectedRelease>,
+    manifests: Vec<SelectedManifests>,
+}
+
+impl AskedReleases {
+    fn names(&self) -> Vec<&str> {
+        let charts = self.charts.iter().map(SelectedRelease::name);
+        charts.chain(self.manifests.iter().map(SelectedManifests::name)).collect()
+    }
+
+    /// The releases with the namespaces that they have in this cluster.
+    fn for_cluster(&self, cluster: &Cluster) -> Self {
+        Self {
+            charts: self.charts.iter().map(|one| one.for_cluster(cluster)).collect(),
+            manifests: self.manifests.iter().map(|one| one.for_cluster(cluster)).collect(),
+        }
+    }
+}
+
+/// A release with what deploys it.
+enum Deployment<'a> {
+    Chart(&'a Deployer<'a>, &'a PlannedRelease),
+    Manifests(&'a ManifestDeployer<'a>, &'a PlannedManifests),
+}
+
+impl Deployment<'_> {
+    fn name(&self) -> &str {
+        match self {
+            Self::Chart(_, planned) => planned.name(),
+            Self::Manifests(_, planned) => planned.name(),
+        }
+    }
+
+    async fn require_rights(&self) -> deploy::Result<()> {
+        match self {
+            Self::Chart(deployer, planned) => {
+                deployer.require_rights(std::slice::from_ref(*planned)).await
+            }
+            Self::Manifests(deployer, planned) => {
+                deployer.require_rights(std::slice::from_ref(*planned)).await
+            }
+        }
+    }
+
+    async fn plan(&self) -> deploy::Result<DeployPlan> {
+        match self {
+            Self::Chart(deployer, planned) => deployer.plan(planned).await,
+            Self::Manifests(deployer, planned) => deployer.plan(planned).await,
+        }
+    }
+
+    async fn deploy(&self, watch: &ReleaseProgressView) -> deploy::Result<DeployedRelease> {
+        match self {
+            Self::Chart(deployer, planned) => deployer.deploy(planned, watch).await,
+            Self::Manifests(deployer, planned) => deployer.deploy(planned, watch).await,
+        }
+    }
+}
+
 /// What is the same for all releases of one run.
 struct DeployRun<'a> {
     context: &'a CommandContext,
@@ -218,65 +291,84 @@ struct DeployRun<'a> {
 }
 
 impl DeployRun<'_> {
-    async fn run(&self, asked: &[SelectedRelease]) -> Result<()> {
+    async fn run(&self, asked: &AskedReleases) -> Result<()> {
         let cluster = self.open_cluster(asked).await?;
-        let binary = tokio::task::block_in_place(HelmBinary::locate)?;
-        // Starting helm blocks for a moment; `block_in_place` lets other tasks move to another thread.
-        let helm =
-            tokio::task::block_in_place(|| clusters::open_helm(&cluster, &self.args.cluster))?;
+        // Manifests alone are deployed without helm.
+        let helm = match asked.charts.is_empty() {
+            true => None,
+            false => Some(self.open_helm(&cluster)?),
+        };
         let kinds = cluster.discover_kinds().await?;
         let rules = OfflineRules::new(Some(&self.input), &self.target);
-        let archives = self.open_archives()?;
-        let workarounds: Vec<_> = self.args.leftovers.iter().copied().map(Into::into).collect();
-        let preparer = ReleasePreparer {
-            site: &self.site,
-            target: &self.target,
-            locked: &self.locked,
-            rules: &rules,
-            archives: &archives,
-            binary,
-            has_plugins: helm.has_plugins(),
-            facts: ClusterFacts::read(&cluster, &kinds).await?,
-            post_render: self.build_post_render_command()?,
-            workarounds: &workarounds,
-            unwired: match self.args.allow_online {
-                true => UnwiredPolicy::Deploy,
-                false => UnwiredPolicy::Refuse,
-            },
-            pin: self.args.pin,
-            pull_policy: self.args.pull_policy,
-        };
         // All releases are prepared and proven before the first one is installed, so that a refusal
         // leaves the cluster unchanged.
-        let asked: Vec<_> = asked.iter().map(|one| one.for_cluster(&cluster)).collect();
-        let prepared = self.prepare_releases(&asked, &preparer).await?;
-        let deployer = Deployer {
+        let asked = asked.for_cluster(&cluster);
+        let archives = self.open_archives()?;
+        let mut prepared = Vec::new();
+        if let Some((binary, helm)) = &helm {
+            let facts = ClusterFacts::read(&cluster, &kinds).await?;
+            let programs = (binary.clone(), helm.has_plugins());
+            prepared =
+                self.prepare_charts(&asked.charts, &rules, &archives, programs, facts).await?;
+        }
+        prepared.extend(self.prepare_manifests(&asked.manifests, &rules, &archives).await?);
+        sort_by_install_order(&self.input, &mut prepared);
+        let models = WatchedModels::list_of_site(&self.site, &self.lock);
+        let charts = helm.as_ref().map(|(_, helm)| Deployer {
             cluster: &cluster,
             kinds: &kinds,
-            helm: &helm,
+            helm,
             target: &self.target,
             rules: rules.rules(),
             locked: &self.locked,
             site: &self.objects,
-            models: &WatchedModels::list_of_site(&self.site, &self.lock),
+            models: &models,
+            options: self.options(),
+        });
+        let manifests = ManifestDeployer {
+            cluster: &cluster,
+            kinds: &kinds,
+            target: &self.target,
+            site: &self.objects,
             options: self.options(),
         };
-        let planned: Vec<PlannedRelease> = prepared.iter().map(|one| one.planned.clone()).collect();
-        // All rights for all releases at once: a missing one must not be found half way.
-        deployer.require_rights(&planned).await?;
+        let deployments: Vec<Deployment<'_>> = prepared
+            .iter()
+            .filter_map(|one| {
+                Some(match one {
+                    InstallableRelease::Chart(one) => {
+                        Deployment::Chart(charts.as_ref()?, &one.planned)
+                    }
+                    InstallableRelease::Manifests(one) => {
+                        Deployment::Manifests(&manifests, &one.planned)
+                    }
+                })
+            })
+            .collect();
+        // The rights for all releases first: a missing one must not be found half way.
+        for one in &deployments {
+            one.require_rights().await?;
+        }
         match self.args.dry_run {
-            true => self.preview_releases(&deployer, &planned).await,
-            false => self.deploy_releases(&deployer, &planned).await,
+            true => self.preview_releases(&cluster, &deployments).await,
+            false => self.deploy_releases(&cluster, &deployments).await,
         }
     }
 
-    async fn open_cluster(&self, asked: &[SelectedRelease]) -> Result<Cluster> {
+    /// Finds helm. Starting it blocks for a moment; `block_in_place` lets other tasks move to another
+    /// thread.
+    fn open_helm(&self, cluster: &Cluster) -> Result<(HelmBinary, HelmClient)> {
+        let binary = tokio::task::block_in_place(HelmBinary::locate)?;
+        let open = || clusters::open_helm(cluster, &self.args.cluster);
+        Ok((binary, tokio::task::block_in_place(open)?))
+    }
+
+    async fn open_cluster(&self, asked: &AskedReleases) -> Result<Cluster> {
         let (args, site) = (&self.args.cluster, Some(&self.site));
         if self.args.dry_run {
             return clusters::open_cluster(args, site).await;
         }
-        let names: Vec<&str> = asked.iter().map(SelectedRelease::name).collect();
-        let doing = format!("deploy {}", names.join(", "));
+        let doing = format!("deploy {}", asked.names().join(", "));
         clusters::open_cluster_to_write(self.context, args, site, &doing).await
     }
 
@@ -290,6 +382,11 @@ impl DeployRun<'_> {
             } else {
                 ForeignReleases::Refuse
             },
+            conflicts: match args.force_conflicts {
+                true => FieldConflicts::TakeOver,
+                false => FieldConflicts::Refuse,
+            },
+            drift: if args.adopt_drift { DriftPolicy::Adopt } else { DriftPolicy::PutBack },
         }
     }
 
@@ -330,37 +427,98 @@ impl DeployRun<'_> {
         Ok(PostRenderCommand { program: environment::find_own_binary()?, arguments })
     }
 
-    /// Prepares all releases, and sorts them in the order of installation.
-    async fn prepare_releases(
+    async fn prepare_charts(
         &self,
         asked: &[SelectedRelease],
-        preparer: &ReleasePreparer<'_>,
-    ) -> Result<Vec<PreparedRelease>> {
+        rules: &OfflineRules,
+        archives: &ChartArchives<'_>,
+        (binary, has_plugins): (HelmBinary, bool),
+        facts: ClusterFacts,
+    ) -> Result<Vec<InstallableRelease>> {
+        let workarounds = self.list_workarounds();
+        let preparer = ReleasePreparer {
+            site: &self.site,
+            target: &self.target,
+            locked: &self.locked,
+            rules,
+            archives,
+            binary,
+            has_plugins,
+            facts,
+            post_render: self.build_post_render_command()?,
+            workarounds: &workarounds,
+            unwired: self.choose_unwired_policy(),
+            pin: self.args.pin,
+            pull_policy: self.args.pull_policy,
+        };
         let mut all = Vec::new();
         for one in asked {
-            let (name, prefix) = (one.name(), &self.target.prefix);
-            self.context.ui.print_status(&format!("{name}: preparing for {prefix}"));
+            self.report_preparation(one.name());
             let prepared = preparer.prepare_release(one).await?;
-            self.report_leftovers(name, &prepared)?;
-            all.push(prepared);
+            all.push(InstallableRelease::Chart(Box::new(prepared)));
+            self.report_leftovers(one.name(), all.last())?;
         }
-        sort_by_install_order(&self.input, &mut all);
         Ok(all)
     }
 
+    async fn prepare_manifests(
+        &self,
+        asked: &[SelectedManifests],
+        rules: &OfflineRules,
+        archives: &ChartArchives<'_>,
+    ) -> Result<Vec<InstallableRelease>> {
+        let workarounds = self.list_workarounds();
+        let preparer = ManifestPreparer {
+            site: &self.site,
+            target: &self.target,
+            locked: &self.locked,
+            rules,
+            archives,
+            workarounds: &workarounds,
+            unwired: self.choose_unwired_policy(),
+            pin: self.args.pin,
+        };
+        let mut all = Vec::new();
+        for one in asked {
+            self.report_preparation(one.name());
+            let prepared = preparer.prepare_manifests(one).await?;
+            all.push(InstallableRelease::Manifests(Box::new(prepared)));
+            self.report_leftovers(one.name(), all.last())?;
+        }
+        Ok(all)
+    }
+
+    fn report_preparation(&self, name: &str) {
+        self.context.ui.print_status(&format!("{name}: preparing for {}", self.target.prefix));
+    }
+
+    fn list_workarounds(&self) -> Vec<LeftoverWorkaround> {
+        self.args.leftovers.iter().copied().map(Into::into).collect()
+    }
+
+    fn choose_unwired_policy(&self) -> UnwiredPolicy {
+        match self.args.allow_online {
+            true => UnwiredPolicy::Deploy,
+            false => UnwiredPolicy::Refuse,
+        }
+    }
+
     /// Prints warnings about leftovers of a release, and writes the files for the nodes.
-    fn report_leftovers(&self, name: &str, prepared: &PreparedRelease) -> Result<()> {
+    fn report_leftovers(&self, name: &str, prepared: Option<&InstallableRelease>) -> Result<()> {
+        let Some(prepared) = prepared else { return Ok(()) };
         let ui = &self.context.ui;
-        for line in prepared.report.open_leftovers(|_| false).lines() {
+        for line in prepared.report().open_leftovers(|_| false).lines() {
             ui.print_warning(&format!("{name}: {line}"));
         }
-        for note in &prepared.report.notes {
+        for note in &prepared.report().notes {
             ui.print_warning(&format!("{name}: not changed: {note}"));
         }
-        if let Some(hint) = describe_unpinned(&prepared.unpinned) {
+        if let InstallableRelease::Chart(chart) = prepared
+            && let Some(hint) = describe_unpinned(&chart.unpinned)
+        {
             ui.print_warning(&format!("{name}: {hint}"));
         }
-        for left in &prepared.wiring.leftovers {
+        for left in &prepared.wiring().leftovers {
             ui.print_warning(&format!(
                 "{name}: not configured for offline use: {}: {}; {}",
                 left.place, left.what, left.next
@@ -369,7 +527,7 @@ impl DeployRun<'_> {
         if let Some(folder) = &self.args.mirrors
             && !self.args.dry_run
         {
-            for remedy in &prepared.report.remedies {
+            for remedy in &prepared.report().remedies {
                 let file = folder.join(name).join(&remedy.file);
                 self.args
                     .overwrite
@@ -388,14 +546,13 @@ impl DeployRun<'_> {
 
     async fn preview_releases(
         &self,
-        deployer: &Deployer<'_>,
-        planned: &[PlannedRelease],
+        cluster: &Cluster,
+        deployments: &[Deployment<'_>],
     ) -> Result<()> {
         let mut releases = Vec::new();
-        for one in planned {
-            releases.push(deployer.plan(one).await?);
+        for one in deployments {
+            releases.push(one.plan().await?);
         }
-        let cluster = deployer.cluster;
         let planning = DeployPreview {
             context: cluster.context().to_owned(),
             server: cluster.server().to_owned(),
@@ -410,18 +567,18 @@ impl DeployRun<'_> {
 
     async fn deploy_releases(
         &self,
-        deployer: &Deployer<'_>,
-        planned: &[PlannedRelease],
+        cluster: &Cluster,
+        deployments: &[Deployment<'_>],
     ) -> Result<()> {
         // Before the releases: one of them may be an operator that starts pods there at once.
         let namespace_objects = match &self.namespaces {
-            Some(namespaces) => namespaces.prepare(deployer.cluster).await?,
+            Some(namespaces) => namespaces.prepare(cluster).await?,
             None => vec![],
         };
         let mut releases: Vec<DeployedRelease> = Vec::new();
-        for one in planned {
+        for one in deployments {
             let live = ReleaseProgressView::new(&self.context.ui);
-            let done = deployer.deploy(one, &live).await;
+            let done = one.deploy(&live).await;
             live.finish();
             match done {
                 Ok(done) => {
@@ -429,10 +586,9 @@ impl DeployRun<'_> {
                     releases.push(done);
                 }
                 // Later releases may need this one, so the first failure ends the run.
-                Err(error) => return Err(self.add_failure_hints(error, one, &releases)),
+                Err(error) => return Err(self.add_failure_hints(error, one.name(), &releases)),
             }
         }
-        let cluster = deployer.cluster;
         let summary = DeploySummary {
             context: cluster.context().to_owned(),
             server: cluster.server().to_owned(),
@@ -446,7 +602,7 @@ impl DeployRun<'_> {
     fn add_failure_hints(
         &self,
         error: deploy::Error,
-        planned: &PlannedRelease,
+        name: &str,
         done: &[DeployedRelease],
     ) -> CommandError {
         let is_not_ready = matches!(error, deploy::Error::NotReady { .. });
@@ -455,7 +611,7 @@ impl DeployRun<'_> {
             error = error.with_hint(format!(
                 "the release is left as it is; run the same command again to continue, or remove it with: gantry undeploy --site {} {}",
                 self.args.site.display(),
-                planned.name()
+                name
             ));
         }
         if !done.is_empty() {
@@ -517,6 +673,7 @@ fn label_action(action: ReleaseAction) -> &'static str {
     match action {
         ReleaseAction::Install => "install",
         ReleaseAction::Upgrade => "upgrade",
+        ReleaseAction::Restore => "put back",
         ReleaseAction::None => "no change",
         ReleaseAction::Mend => "repair, then install",
     }
@@ -551,7 +708,21 @@ pub(super) fn format_summary(summary: &DeploySummary) -> String {
         };
         let _ = writeln!(text, "{done}: {}", one.object);
     }
+    for one in summary.releases.iter().flat_map(|one| &one.drift) {
+        let _ = writeln!(text, "{}", describe_drift(one));
+    }
     text
+}
+
+/// Says who changed which fields of an object, and what is done about it.
+fn describe_drift(drift: &FieldDrift) -> String {
+    let FieldDrift { object, manager, fields, outcome } = drift;
+    let what = match outcome {
+        DriftOutcome::Restored => "put back",
+        DriftOutcome::Adopted => "kept (--adopt-drift)",
+        DriftOutcome::Left => "left alone, since a controller owns it",
+    };
+    format!("{object}: {manager} changed {}: {what}", fields.join(", "))
 }
 
 pub(super) fn format_preview(planning: &DeployPreview) -> String {
@@ -561,7 +732,7 @@ pub(super) fn format_preview(planning: &DeployPreview) -> String {
         push_support_objects(&mut text, &planning.namespace_objects);
     }
     for plan in &planning.releases {
-        let DeployPlan { release, namespace, chart, action, beside, changes, notes } = plan;
+        let DeployPlan { release, namespace, chart, action, beside, changes, drift, notes } = plan;
         let _ = writeln!(text, "{release} in {namespace} ({chart}): {}", label_action(*action));
         push_support_objects(&mut text, beside);
         for one in changes {
@@ -574,6 +745,9 @@ pub(super) fn format_preview(planning: &DeployPreview) -> String {
             for line in one.diff.lines() {
                 let _ = writeln!(text, "      {line}");
             }
+        }
+        for one in drift {
+            let _ = writeln!(text, "  drift: {}", describe_drift(one));
         }
         for note in notes {
             let _ = writeln!(text, "  note: {note}");

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use ::deploy::check::{CheckFinding, CheckName, CheckReport};
 use ::deploy::release::{
-    DeployPlan, DeployedRelease, ObjectChange, ObjectDifference, ReleaseAction, ReleaseRepair,
-    RemovalReport, SupportObject, SupportObjectStatus,
+    DeployPlan, DeployedRelease, DriftOutcome, FieldDrift, ObjectChange, ObjectDifference,
+    ReleaseAction, ReleaseRepair, RemovalReport, SupportObject, SupportObjectStatus,
 };
 use chart::FieldLabel;
 use cluster::ObjectId;
@@ -44,6 +44,15 @@ fn assert_reviewed<T: Serialize>(name: &str, result: &T, format: impl FnOnce(&T)
     });
 }
 
+fn object(kind: &str, name: &str) -> ObjectId {
+    ObjectId {
+        api_version: "apps/v1".to_owned(),
+        kind: kind.to_owned(),
+        namespace: Some("shop".to_owned()),
+        name: name.to_owned(),
+    }
+}
+
 fn beside(object: &str, outcome: SupportObjectStatus) -> SupportObject {
     SupportObject { object: object.to_owned(), outcome }
 }
@@ -59,7 +68,14 @@ fn the_result_of_deploy_is_as_reviewed() {
         mended: None,
         revision: 1,
         changed: 0,
+        drift: vec![],
         beside: vec![],
+    };
+    let drift = |manager: &str, field: &str, outcome| FieldDrift {
+        object: object("Deployment", "cache"),
+        manager: manager.to_owned(),
+        fields: vec![field.to_owned()],
+        outcome,
     };
     let summary = deploy::DeploySummary {
         context: "site".to_owned(),
@@ -85,7 +101,20 @@ fn the_result_of_deploy_is_as_reviewed() {
                 beside: vec![beside("Secret shop/site-pull", SupportObjectStatus::Kept)],
                 ..release("web", ReleaseAction::Mend)
             },
-            DeployedRelease { revision: 2, ..release("cache", ReleaseAction::None) },
+            DeployedRelease {
+                revision: 2,
+                changed: 1,
+                drift: vec![
+                    drift(
+                        "kubectl-set",
+                        r#".spec.template.spec.containers[name="cache"].image"#,
+                        DriftOutcome::Restored,
+                    ),
+                    drift("kube-controller-manager", ".spec.replicas", DriftOutcome::Left),
+                ],
+                ..release("cache", ReleaseAction::Restore)
+            },
+            DeployedRelease { revision: 3, ..release("mail", ReleaseAction::None) },
         ],
     };
 
@@ -95,12 +124,7 @@ fn the_result_of_deploy_is_as_reviewed() {
 #[test]
 fn the_preview_of_deploy_is_as_reviewed() {
     let change = |kind: &str, name: &str, change, diff: &str| ObjectDifference {
-        object: ObjectId {
-            api_version: "apps/v1".to_owned(),
-            kind: kind.to_owned(),
-            namespace: Some("shop".to_owned()),
-            name: name.to_owned(),
-        },
+        object: object(kind, name),
         change,
         diff: diff.to_owned(),
     };
@@ -128,6 +152,12 @@ fn the_preview_of_deploy_is_as_reviewed() {
                 change("StatefulSet", "queue", ObjectChange::Created, ""),
                 change("Deployment", "worker", ObjectChange::Removed, ""),
             ],
+            drift: vec![FieldDrift {
+                object: object("Deployment", "web"),
+                manager: "kubectl-edit".to_owned(),
+                fields: vec![".spec.replicas".to_owned()],
+                outcome: DriftOutcome::Adopted,
+            }],
             notes: vec!["Route shop/web was not checked: the cluster has no kind Route".to_owned()],
         }],
     };

@@ -7,8 +7,8 @@ use std::time::Duration;
 use cluster::Cluster;
 use deploy::prepare;
 use deploy::release::{
-    self, ClaimRetention, LocatedReleases, NamespaceRetention, ReleaseToRemove, RemovalReport,
-    SiteNamespaceObjects, SiteObjects,
+    self, ClaimRetention, InstalledRelease, LocatedReleases, NamespaceRetention, ReleaseKind,
+    ReleaseToRemove, RemovalReport, SiteNamespaceObjects, SiteObjects,
 };
 use remote::helm::HookPolicy;
 use serde::Serialize;
@@ -151,16 +151,24 @@ async fn remove_releases(
     args: &UndeployArgs,
     cluster: &Cluster,
     namespace: &str,
-    names: &[String],
+    releases: &[InstalledRelease],
 ) -> Result<RemovalReport> {
-    let helm = tokio::task::block_in_place(|| clusters::open_helm(cluster, &args.cluster))?;
+    let helm = match releases.iter().any(|one| one.kind == ReleaseKind::Chart) {
+        true => {
+            let open = || clusters::open_helm(cluster, &args.cluster);
+            Some(tokio::task::block_in_place(open)?)
+        }
+        false => None,
+    };
+    let names: Vec<&str> = releases.iter().map(|one| one.release.as_str()).collect();
     context.ui.print_status(&format!("removing {} from {namespace}", names.join(", ")));
     let claims = if args.delete_claims { ClaimRetention::Deleted } else { ClaimRetention::Kept };
     let whole =
         if args.delete_namespace { NamespaceRetention::Deleted } else { NamespaceRetention::Kept };
     // Hooks of a chart may delete what helm does not know of, so they run as in `helm uninstall`.
     let hooks = HookPolicy::Run(args.timeout);
-    Ok(release::undeploy_releases(cluster, &helm, namespace, names, claims, whole, hooks).await?)
+    let helm = helm.as_ref();
+    Ok(release::undeploy_releases(cluster, helm, namespace, releases, claims, whole, hooks).await?)
 }
 
 /// Removes what the namespaces of site.yaml got.
@@ -179,7 +187,8 @@ async fn remove_from_namespaces(
     Ok(namespaces.remove(cluster).await?)
 }
 
-fn preview_removal(namespace: String, releases: Vec<String>) -> RemovalReport {
+fn preview_removal(namespace: String, releases: Vec<InstalledRelease>) -> RemovalReport {
+    let releases = releases.into_iter().map(|one| one.release).collect();
     RemovalReport { namespace, releases, objects: vec![], kept: vec![] }
 }
 

@@ -350,8 +350,16 @@ impl From<deploy::Error> for CommandError {
             | E::UnknownRelease { .. }
             | E::Read { .. }
             | E::NotOurs { .. }
+            | E::ObjectsOfOthers { .. }
+            | E::FieldsOfOthers { .. }
+            | E::ReleaseTooLarge { .. }
+            | E::NeedsHelm { .. }
             | E::NoCredential { .. } => shown,
-            E::Write { .. }
+            E::HalfApplied { .. } => shown.with_kind(ErrorKind::Failed).with_hint(
+                "correct the cause and run the same command again; --rollback undoes what was applied, and so does gantry undeploy",
+            ),
+            E::Record { .. }
+            | E::Write { .. }
             | E::NotReady { .. }
             | E::Refused { .. }
             | E::Lost { .. }

@@ -3,6 +3,7 @@
 
 mod audit;
 mod deploy;
+mod drift;
 mod models;
 mod namespaces;
 mod platforms;

@@ -1,4 +1,4 @@
-//! Which objects of the cluster belong to a release. helm marks the objects that it creates; pods,
+//! Which objects of the cluster belong to a release. helm and Gantry mark the objects that they create; pods,
 //! which controllers create, are found by the selectors of their workloads.
 
 use std::collections::BTreeMap;
@@ -8,9 +8,9 @@ use serde_json::Value;
 
 /// The annotation that helm sets on every object of a release (helm, `pkg/action/validate.go`).
 const RELEASE: &str = "meta.helm.sh/release-name";
-/// Labels with the name of the release: the one that charts set by convention (helm.sh, "Labels and
+/// Labels with the name of the release: Gantry's on the objects of manifests, the one that charts set by convention (helm.sh, "Labels and
 /// Annotations"), and that of old charts.
-const LABELS: [&str; 2] = ["app.kubernetes.io/instance", "release"];
+const LABELS: [&str; 3] = [crate::release::RELEASE, "app.kubernetes.io/instance", "release"];
 
 /// A release that is, or will be, deployed, as the checks see it.
 #[derive(Debug, Clone)]

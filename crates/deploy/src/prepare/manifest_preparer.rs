@@ -2,15 +2,17 @@
 //! site's registry by edits in place, proves that, and refuses what it cannot prove. The result is what
 //! is applied to the cluster.
 
+use std::collections::BTreeSet;
+
 use chart::manifest::Manifests;
 use chart::mirrors::RegistryScheme;
 use chart::relocate::{ProofVerdict, RelocationTarget};
 use chart::report::RelocationReport;
 use chart::wiring::{OfflineWiring, SiteServices};
 use chart::{image_pins, post_render};
-use types::ImagePin;
 use types::site::Site;
 use types::site_content::SiteContent;
+use types::{ImagePin, Reference};
 
 use super::archives::ChartArchives;
 use super::offline::OfflineRules;
@@ -18,11 +20,14 @@ use super::preparer::{LeftoverWorkaround, UnwiredPolicy, has_custom_kinds};
 use super::refusal::{PostRendererReach, ReleaseRefusal};
 use super::selection::SelectedManifests;
 use crate::Result;
+use crate::release::{ImageProof, PlannedManifests};
 
 /// A set of manifests that was moved, wired and proven.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct PreparedManifests {
+    /// What [`crate::release::ManifestDeployer`] applies.
+    pub planned: PlannedManifests,
     /// The release's name.
     pub release: String,
     /// The namespace of the objects that name none; as for [`SelectedManifests::for_cluster`].
@@ -100,7 +105,18 @@ impl ManifestPreparer<'_> {
         self.refuse_unproven(selected, &report, &wiring)?;
         let pin = self.pin.or(self.site.pin).unwrap_or_default();
         let stream = image_pins::pin_images(&moved.stream, self.locked, pin)?.stream;
+        let elsewhere = self.list_images_elsewhere(&report);
+        let proof = ImageProof {
+            target: self.target,
+            rules: self.rules.rules(),
+            locked: self.locked,
+            elsewhere: &elsewhere,
+        };
+        let place = namespace.unwrap_or("default");
+        let planned =
+            PlannedManifests::prove(selected.name(), place, "manifests", stream.clone(), &proof)?;
         Ok(PreparedManifests {
+            planned,
             release: selected.name().to_owned(),
             namespace: selected.set.namespace.clone(),
             brings_kinds: has_custom_kinds(&Manifests::read(&stream)),
@@ -109,6 +125,13 @@ impl ManifestPreparer<'_> {
             wiring,
             number: selected.number,
         })
+    }
+
+    /// The images that may stay, since something outside of the manifests moves them.
+    fn list_images_elsewhere(&self, report: &RelocationReport) -> BTreeSet<Reference> {
+        let is_elsewhere = self.workarounds.iter().any(|way| way.is_outside_of_manifests());
+        let leftovers = report.leftovers.iter().filter(|_| is_elsewhere);
+        leftovers.map(|left| left.image.clone()).collect()
     }
 
     /// Refuses manifests whose proof failed, or that have leftovers for which the user chose no

@@ -4,7 +4,8 @@
 //! Data flow: [`select_releases`] matches charts of gantry.yaml with the lock,
 //! [`ReleasePreparer::prepare_release`] turns each [`SelectedRelease`] into a [`PreparedRelease`] or a
 //! typed [`ReleaseRefusal`], [`sort_by_install_order`] sorts them. Plain manifests go the same way:
-//! [`select_manifests`], [`ManifestPreparer::prepare_manifests`], [`PreparedManifests`]. What comes out goes into
+//! [`select_manifests`], [`ManifestPreparer::prepare_manifests`], [`PreparedManifests`], with
+//! [`crate::release::ManifestDeployer`] for the cluster. What comes out of a chart goes into
 //! [`crate::release::Deployer`], which proves once more, on the render against the real cluster, before
 //! helm installs anything. Nobody else can make a [`crate::release::PlannedRelease`], so no release gets
 //! around the proofs.
@@ -29,6 +30,7 @@
 mod archives;
 mod chart_origin;
 mod cluster_facts;
+mod installable;
 mod manifest_preparer;
 mod offline;
 mod post_renderer;
@@ -40,10 +42,11 @@ mod selection;
 pub use archives::ChartArchives;
 pub use chart_origin::ChartOrigin;
 pub use cluster_facts::ClusterFacts;
+pub use installable::{InstallableRelease, sort_by_install_order};
 pub use manifest_preparer::{ManifestPreparer, PreparedManifests};
 pub use offline::{OfflineChanges, OfflineRules};
 pub use post_renderer::{PostRenderCommand, write_plugin_files};
-pub use prepared::{PreparedRelease, sort_by_install_order};
+pub use prepared::PreparedRelease;
 pub use preparer::{LeftoverWorkaround, ReleasePreparer, UnwiredPolicy};
 pub use refusal::{PostRendererReach, ReleaseRefusal};
 pub use selection::{

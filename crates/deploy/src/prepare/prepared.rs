@@ -1,4 +1,4 @@
-//! A release that was moved, wired and proven, and the order in which such releases are installed.
+//! A chart that was moved, wired and proven.
 
 use std::collections::BTreeSet;
 
@@ -7,11 +7,10 @@ use chart::wiring::OfflineWiring;
 use remote::scratch::ScratchFolder;
 use resolve::OpenedChart;
 use types::Reference;
-use types::input::Input;
 
 use crate::release::PlannedRelease;
 
-/// A release prepared for helm. Its temporary files are deleted when this is dropped.
+/// A chart prepared for helm. Its temporary files are deleted when this is dropped.
 #[derive(Debug)]
 pub struct PreparedRelease {
     /// What [`crate::release::Deployer`] installs.
@@ -25,17 +24,8 @@ pub struct PreparedRelease {
     pub unpinned: BTreeSet<Reference>,
     /// Whether the chart contains CustomResourceDefinitions that other charts may need.
     pub brings_kinds: bool,
-    /// Its index in gantry.yaml.
+    /// Its index among the releases of gantry.yaml.
     pub(super) number: usize,
     /// The values files and the chart that `planned` names.
     pub(super) _files: (OpenedChart, ScratchFolder),
-}
-
-/// Sorts releases in the order of installation: as `needs:` says, and charts with custom resource
-/// definitions first, since the API server refuses objects of a kind that it does not know.
-pub fn sort_by_install_order(input: &Input, prepared: &mut [PreparedRelease]) {
-    let brings =
-        |number: usize| prepared.iter().any(|one| one.number == number && one.brings_kinds);
-    let order = input.install_order(&brings);
-    prepared.sort_by_key(|one| order.iter().position(|number| *number == one.number));
 }

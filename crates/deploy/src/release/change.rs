@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::compare::ObjectDifference;
+use super::drift::{DriftedObject, FieldDrift};
 use super::objects::RenderedObject;
 
 /// What a deploy does to a release.
@@ -13,6 +14,8 @@ pub enum ReleaseAction {
     Install,
     /// It is upgraded to a new revision.
     Upgrade,
+    /// What others changed in its objects is put back; the revision stays.
+    Restore,
     /// Nothing, it is up to date.
     None,
     /// An interrupted run left it half done: it is repaired first, and then installed or upgraded.
@@ -26,4 +29,22 @@ pub(super) struct UpcomingChange {
     pub(super) changes: Vec<ObjectDifference>,
     /// All objects of the new revision, hooks included.
     pub(super) objects: Vec<RenderedObject>,
+    /// What others changed in the objects of the deployed revision.
+    pub(super) drifted: Vec<DriftedObject>,
+}
+
+impl UpcomingChange {
+    /// The change of a release that nobody else changed.
+    pub(super) fn new(
+        action: ReleaseAction,
+        changes: Vec<ObjectDifference>,
+        objects: Vec<RenderedObject>,
+    ) -> Self {
+        Self { action, changes, objects, drifted: vec![] }
+    }
+
+    /// Who changed what since the release applied it.
+    pub(super) fn list_drift(&self) -> Vec<FieldDrift> {
+        self.drifted.iter().flat_map(|one| one.drift.iter().cloned()).collect()
+    }
 }

@@ -32,16 +32,22 @@ pub(super) async fn create_missing_definitions(
             created.push(id);
         }
     }
+    wait_until_established(cluster, &created).await?;
+    Ok(created)
+}
+
+/// Waits until the API server serves the kinds of these definitions; other objects among them are left
+/// out. If it takes too long, whoever uses such a kind is told that it is missing.
+pub(super) async fn wait_until_established(cluster: &Cluster, ids: &[ObjectId]) -> Result<()> {
     let deadline = Instant::now() + SERVED;
-    for id in &created {
-        // If it takes longer, the render that follows reports the kind that is missing.
+    for id in ids.iter().filter(|id| id.kind == "CustomResourceDefinition") {
         while !cluster.read_manifest(id).await?.is_some_and(|found| is_established(&found))
             && Instant::now() < deadline
         {
             sleep(PERIOD).await;
         }
     }
-    Ok(created)
+    Ok(())
 }
 
 /// The definitions that come from `crds/`, of the chart or of its dependencies. helm does not render

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use chart::OperatorRules;
 use chart::relocate::RelocationTarget;
-use cluster::{Cluster, DiscoveredKinds};
+use cluster::{Cluster, DiscoveredKinds, FieldConflicts};
 use remote::helm::HelmClient;
 use types::site_content::SiteContent;
 
+use super::drift::DriftPolicy;
 use super::namespace::SiteObjects;
 use super::watched_models::WatchedModels;
 
@@ -39,6 +40,10 @@ pub struct DeployOptions {
     pub on_failure: OnFailure,
     /// What to do with releases that Gantry did not install.
     pub foreign: ForeignReleases,
+    /// What happens to changes that others made to a release.
+    pub drift: DriftPolicy,
+    /// What happens to fields of manifests that controllers own. helm decides for charts.
+    pub conflicts: FieldConflicts,
 }
 
 /// Deploys releases into one cluster.

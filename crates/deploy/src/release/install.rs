@@ -6,6 +6,7 @@ use remote::helm::HookPolicy;
 use serde::Serialize;
 
 use super::change::{ReleaseAction, UpcomingChange};
+use super::drift::FieldDrift;
 use super::namespace::{self, SupportObject};
 use super::records::{self, ReleaseHistory, ReleaseRepair};
 use super::wait;
@@ -36,6 +37,9 @@ pub struct DeployedRelease {
     /// How many objects of the chart changed.
     #[serde(rename = "changedCount")]
     pub changed: usize,
+    /// What others had changed in its objects.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub drift: Vec<FieldDrift>,
     /// Objects outside the chart that were created, changed or kept.
     #[serde(rename = "supportObjects")]
     pub beside: Vec<SupportObject>,
@@ -81,13 +85,15 @@ impl Deployer<'_> {
                     mended,
                     revision,
                     changed: coming.changes.len(),
+                    drift: coming.list_drift(),
                     beside,
                 });
             }
             Err(error) => error,
         };
         // If nothing was installed, the failure is one of waiting: the running revision stays.
-        if self.options.on_failure == OnFailure::RollBack && coming.action != ReleaseAction::None {
+        let is_installed = !matches!(coming.action, ReleaseAction::None | ReleaseAction::Restore);
+        if self.options.on_failure == OnFailure::RollBack && is_installed {
             self.restore_previous(planned, before, watch).await?;
         }
         Err(failed)
@@ -120,7 +126,12 @@ impl Deployer<'_> {
         let earlier = self.list_earlier_pods(planned).await?;
         let timeout = self.options.timeout;
         let mut revision = before;
-        if coming.action != ReleaseAction::None {
+        // Before an upgrade too: helm leaves alone what it never set, and helm 4 refuses to change
+        // fields that somebody else owns.
+        for drifted in coming.drifted.iter().filter(|one| one.is_to_restore()) {
+            drifted.restore(self.cluster).await?;
+        }
+        if !matches!(coming.action, ReleaseAction::None | ReleaseAction::Restore) {
             // Includes hooks: helm waits for them itself, so their pods are shown while it does.
             let all = AwaitedObjects::from_objects(&coming.objects);
             let install = planned.install.clone();
@@ -164,7 +175,7 @@ impl Deployer<'_> {
         if before == 0 {
             watch.note(&format!("{name}: the first install failed and is uninstalled"));
             // Even a failed first install may have written data that somebody wants to look at.
-            let claims = super::undeploy::ClaimRetention::Kept;
+            let claims = super::claim_retention::ClaimRetention::Kept;
             super::undeploy::undeploy_release(
                 self.cluster,
                 self.helm,
@@ -204,5 +215,6 @@ fn describe_repair(how: ReleaseRepair) -> &'static str {
         ReleaseRepair::Uninstalled => {
             "an earlier uninstall was interrupted; it was completed first"
         }
+        ReleaseRepair::Continued => "an earlier deploy was interrupted; it is continued",
     }
 }

@@ -5,17 +5,22 @@
 //! [`Deployer::deploy`]. `namespace` and `accounts` create the supporting objects, `records`
 //! repairs what an interrupted helm left behind, `compare` decides whether anything changes,
 //! `prove` refuses images from outside the site, and `wait` waits until everything is ready.
-//! `undeploy` removes a release again.
+//! `undeploy` removes a release again. `drift` finds and puts back what others changed. Releases of
+//! plain manifests are applied without helm, by `manifests`.
 
 mod accounts;
 mod change;
+mod claim_retention;
 mod compare;
 mod definitions;
 mod deployer;
 mod diff;
+mod drift;
 mod helm;
+mod image_proof;
 mod install;
 mod labels;
+mod manifests;
 mod model_readers;
 mod namespace;
 mod objects;
@@ -32,10 +37,15 @@ mod watched_models;
 mod workloads;
 
 pub use change::ReleaseAction;
+pub use claim_retention::ClaimRetention;
 pub use compare::{ObjectChange, ObjectDifference};
 pub use deployer::{DeployOptions, Deployer, ForeignReleases, OnFailure};
+pub use drift::{DriftOutcome, DriftPolicy, FieldDrift};
+pub use image_proof::ImageProof;
 pub use install::DeployedRelease;
 pub use labels::{CA, release_labels};
+pub(crate) use manifests::RELEASE;
+pub use manifests::{ManifestDeployer, PlannedManifests};
 pub use namespace::{
     MissingNamespace, PullSecret, SiteObjects, SupportObject, SupportObjectStatus,
     prepare_namespaces,
@@ -47,7 +57,7 @@ pub use records::ReleaseRepair;
 pub(crate) use rights::{expand_rights, list_namespace_rights, list_object_rights};
 pub use site_namespaces::{SecretManifests, SiteNamespaceObjects};
 pub use undeploy::{
-    ClaimRetention, InstalledRelease, LocatedReleases, NamespaceRetention, ReleaseToRemove,
+    InstalledRelease, LocatedReleases, NamespaceRetention, ReleaseKind, ReleaseToRemove,
     RemovalReport, find_releases, locate_releases, undeploy_releases,
 };
 pub use watched_models::WatchedModels;

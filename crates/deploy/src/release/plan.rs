@@ -8,6 +8,7 @@ use remote::helm::record::ReleaseRevision;
 use serde::Serialize;
 
 use super::change::{ReleaseAction, UpcomingChange};
+use super::drift::{DriftedObject, FieldDrift};
 use super::namespace::{self, SupportObject, SupportObjectStatus};
 use super::objects::{self, RenderedObject};
 use super::records::ReleaseHistory;
@@ -43,6 +44,9 @@ pub struct DeployPlan {
     pub beside: Vec<SupportObject>,
     /// The objects of the chart that would change.
     pub changes: Vec<ObjectDifference>,
+    /// What others changed in its objects since it was deployed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub drift: Vec<FieldDrift>,
     /// What could not be checked, and why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -61,6 +65,19 @@ enum ClusterRender {
     },
 }
 
+/// The objects of a revision as the cluster has them.
+struct ClusterState {
+    /// Those that do not exist.
+    missing: Vec<RenderedObject>,
+    /// Those that somebody else changed.
+    drifted: Vec<DriftedObject>,
+}
+
+/// Whether a field manager is helm, which is called as its binary, or Gantry.
+fn is_helm(manager: &str) -> bool {
+    manager.to_ascii_lowercase().starts_with("helm") || manager.starts_with(cluster::MANAGER)
+}
+
 impl Deployer<'_> {
     /// Reports what deploying a release would change, and fails if the API server would reject one
     /// of the changed objects.
@@ -73,9 +90,7 @@ impl Deployer<'_> {
         let coming = match state.needed_repair() {
             // The repair comes first and may roll back or uninstall, so a comparison with today's
             // objects would describe a state that no longer exists by then.
-            Some(_) => {
-                UpcomingChange { action: ReleaseAction::Mend, changes: vec![], objects: vec![] }
-            }
+            Some(_) => UpcomingChange::new(ReleaseAction::Mend, vec![], vec![]),
             None => match self.render_with_cluster(planned).await? {
                 ClusterRender::Done(after) => self.plan_changes(planned, &state, after).await?,
                 // helm creates the definitions in crds/ before the objects of a first install. A dry
@@ -84,7 +99,7 @@ impl Deployer<'_> {
                     notes.push(UNPROVEN.to_owned());
                     let objects = objects::read_objects(&planned.rendered, namespace)?;
                     let changes = compare::find_differences(&[], &objects);
-                    UpcomingChange { action: ReleaseAction::Install, changes, objects }
+                    UpcomingChange::new(ReleaseAction::Install, changes, objects)
                 }
                 ClusterRender::KindsMissing { cause, .. } => return Err(cause),
             },
@@ -117,6 +132,7 @@ impl Deployer<'_> {
             chart: format!("{} {}", planned.chart, planned.version),
             action: coming.action,
             beside,
+            drift: coming.list_drift(),
             changes: coming.changes,
             notes,
         })
@@ -153,7 +169,7 @@ impl Deployer<'_> {
         let objects = compare::list_revision_objects(&after)?;
         let Some(before) = state.deployed_revision() else {
             let changes = compare::find_differences(&[], &objects);
-            return Ok(UpcomingChange { action: ReleaseAction::Install, changes, objects });
+            return Ok(UpcomingChange::new(ReleaseAction::Install, changes, objects));
         };
         let old = compare::list_revision_objects(before)?;
         let changes = compare::find_differences(&old, &objects);
@@ -171,14 +187,21 @@ impl Deployer<'_> {
                 let again = compare::list_revision_objects(&self.render_release(planned).await?)?;
                 compare::is_render_noise(&old, &objects, &again)
             });
+        let state = self.compare_with_cluster(before).await?;
         if !is_same {
-            return Ok(UpcomingChange { action: ReleaseAction::Upgrade, changes, objects });
+            let action = ReleaseAction::Upgrade;
+            return Ok(UpcomingChange { action, changes, objects, drifted: state.drifted });
         }
         // Same input, but somebody may have deleted objects by hand: an upgrade restores them.
-        let missing = self.find_missing_objects(before).await?;
-        let changes: Vec<_> = compare::find_differences(&[], &missing);
-        let action = if missing.is_empty() { ReleaseAction::None } else { ReleaseAction::Upgrade };
-        Ok(UpcomingChange { action, changes, objects })
+        let mut changes = compare::find_differences(&[], &state.missing);
+        let restored: Vec<_> = state.drifted.iter().filter_map(DriftedObject::difference).collect();
+        let action = match (state.missing.is_empty(), restored.is_empty()) {
+            (true, true) => ReleaseAction::None,
+            (true, false) => ReleaseAction::Restore,
+            (false, _) => ReleaseAction::Upgrade,
+        };
+        changes.extend(restored);
+        Ok(UpcomingChange { action, changes, objects, drifted: state.drifted })
     }
 
     /// Renders the release for an install: proven is what has the chart's own custom resource
@@ -236,23 +259,30 @@ impl Deployer<'_> {
         helm::run_helm(self.helm, move |with, stop| with.render_release(&install, stop)).await
     }
 
-    /// Returns the objects of a revision that no longer exist in the cluster.
-    async fn find_missing_objects(
-        &self,
-        revision: &ReleaseRevision,
-    ) -> Result<Vec<RenderedObject>> {
+    /// Compares the objects of a revision with the cluster: which no longer exist, and which somebody
+    /// else changed.
+    async fn compare_with_cluster(&self, revision: &ReleaseRevision) -> Result<ClusterState> {
         let objects = objects::read_objects(&revision.manifest, &revision.namespace)?;
+        let policy = self.options.drift;
         let asked = futures::stream::iter(objects).map(|object| async move {
             match self.cluster.read_manifest(&object.id).await {
-                Ok(Some(_)) => Ok(None),
-                Ok(None) | Err(Cause::NoKind { .. }) => Ok(Some(object)),
+                Ok(Some(live)) => {
+                    let (id, applied) = (&object.id, &object.value);
+                    let drifted = DriftedObject::find(id, &live, applied, &is_helm, policy);
+                    Ok((None, drifted))
+                }
+                Ok(None) | Err(Cause::NoKind { .. }) => Ok((Some(object), None)),
                 // Without the right to read it there is no telling; assume that it exists.
-                Err(Cause::Forbidden { .. }) => Ok(None),
+                Err(Cause::Forbidden { .. }) => Ok((None, None)),
                 Err(error) => Err(Error::from(error)),
             }
         });
-        let answers: Vec<Option<RenderedObject>> = asked.buffered(AT_ONCE).try_collect().await?;
-        Ok(answers.into_iter().flatten().collect())
+        let answers: Vec<_> = asked.buffered(AT_ONCE).try_collect().await?;
+        let (missing, drifted): (Vec<_>, Vec<_>) = answers.into_iter().unzip();
+        Ok(ClusterState {
+            missing: missing.into_iter().flatten().collect(),
+            drifted: drifted.into_iter().flatten().collect(),
+        })
     }
 
     /// Sends the changed objects to the API server as a dry run, so that admission and quotas judge

@@ -48,6 +48,8 @@ pub enum ReleaseRepair {
     RolledBack,
     /// An interrupted uninstall was completed.
     Uninstalled,
+    /// The objects of an interrupted deploy of manifests were applied again.
+    Continued,
 }
 
 impl ReleaseHistory {
@@ -142,6 +144,8 @@ pub(super) async fn repair_release(
     }
     let (namespace_, name_) = (namespace.to_owned(), name.to_owned());
     match how {
+        // An upgrade does that; helm refuses to begin one before its records are repaired.
+        ReleaseRepair::Continued => {}
         ReleaseRepair::Forgotten => {
             for kept in &state.revisions {
                 cluster

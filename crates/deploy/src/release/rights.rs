@@ -3,10 +3,11 @@
 
 use std::collections::BTreeSet;
 
-use cluster::{Permission, ResourceKind};
+use cluster::{Cluster, DiscoveredKinds, Permission, ResourceKind};
 
-use super::namespace::list_prepare_rights;
-use super::{Deployer, PlannedRelease, objects};
+use super::namespace::{SiteObjects, list_prepare_rights};
+use super::objects::{self, RenderedObject};
+use super::{Deployer, PlannedRelease};
 use crate::Result;
 
 /// The verbs that helm uses on a chart's objects.
@@ -30,21 +31,37 @@ impl Deployer<'_> {
         let mut rights = BTreeSet::new();
         for release in planned {
             let namespace = release.namespace();
-            rights.extend(list_namespace_rights(namespace));
-            if self.site.pull_secret.is_some() {
-                rights.extend(expand_rights(namespace, &[OF_ACCOUNTS]));
-            }
-            rights.extend(list_prepare_rights(self.cluster, namespace, self.site).await?);
-            for object in objects::read_objects(&release.rendered, namespace)? {
-                let id = object.id;
-                let resource = self.kinds.find_resource(&id.api_version, &id.kind);
-                let namespace = id.namespace.as_deref().unwrap_or(namespace);
-                rights.extend(resource.iter().flat_map(|one| list_object_rights(one, namespace)));
-            }
+            let objects = objects::read_objects(&release.rendered, namespace)?;
+            rights.extend(
+                list_release_rights(self.cluster, self.kinds, self.site, namespace, &objects)
+                    .await?,
+            );
         }
         let rights: Vec<Permission> = rights.into_iter().collect();
         Ok(self.cluster.require_permissions("deploying", &rights).await?)
     }
+}
+
+/// The permissions that deploying a release with these objects needs. Kinds that the cluster does not
+/// serve yet are left out.
+pub(super) async fn list_release_rights(
+    cluster: &Cluster,
+    kinds: &DiscoveredKinds,
+    site: &SiteObjects,
+    namespace: &str,
+    objects: &[RenderedObject],
+) -> Result<BTreeSet<Permission>> {
+    let mut rights = list_namespace_rights(namespace);
+    if site.pull_secret.is_some() {
+        rights.extend(expand_rights(namespace, &[OF_ACCOUNTS]));
+    }
+    rights.extend(list_prepare_rights(cluster, namespace, site).await?);
+    for RenderedObject { id, .. } in objects {
+        let resource = kinds.find_resource(&id.api_version, &id.kind);
+        let namespace = id.namespace.as_deref().unwrap_or(namespace);
+        rights.extend(resource.iter().flat_map(|one| list_object_rights(one, namespace)));
+    }
+    Ok(rights)
 }
 
 /// The permissions that a deploy needs in a namespace whatever the chart has.

@@ -13,20 +13,13 @@ use remote::helm::{HelmClient, HookPolicy};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::claim_retention::{ClaimRetention, list_own_claims};
 use super::labels::LABEL;
+use super::manifests::{self, MANIFESTS, OWNER};
 use super::objects;
 use super::records::ReleaseHistory;
 use super::{accounts, helm};
 use crate::{Error, Result};
-
-/// What happens to the PersistentVolumeClaims of a release.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ClaimRetention {
-    /// They are kept.
-    Kept,
-    /// They are deleted with their data.
-    Deleted,
-}
 
 /// What happens to a namespace that Gantry created, once nothing else is in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,9 +43,19 @@ pub struct ReleaseToRemove {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LocatedReleases {
     /// Those that Gantry installed, by namespace.
-    pub by_namespace: BTreeMap<String, Vec<String>>,
+    pub by_namespace: BTreeMap<String, Vec<InstalledRelease>>,
     /// Those that are not installed.
     pub missing: Vec<String>,
+}
+
+/// What a release consists of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReleaseKind {
+    /// A chart, which helm installed.
+    Chart,
+    /// Plain manifests, which Gantry applied.
+    Manifests,
 }
 
 /// A release that Gantry installed in a cluster.
@@ -63,6 +66,8 @@ pub struct InstalledRelease {
     pub namespace: String,
     /// Its name.
     pub release: String,
+    /// What it consists of.
+    pub kind: ReleaseKind,
 }
 
 /// What was removed from one namespace.
@@ -89,14 +94,18 @@ pub async fn find_releases(
 ) -> Result<Vec<InstalledRelease>> {
     let scope = namespace.map_or(ObjectScope::Cluster, ObjectScope::Namespace);
     let (key, value) = LABEL;
-    let records =
-        cluster.list_objects::<Secret>(scope, &format!("owner=helm,{key}={value}")).await?;
+    let selector = format!("owner in (helm,{OWNER}),{key} in ({value},{MANIFESTS})");
+    let records = cluster.list_objects::<Secret>(scope, &selector).await?;
     let mut all: Vec<InstalledRelease> = records
         .iter()
         .filter_map(|record| {
             let labels = record.metadata.labels.as_ref()?;
             let release = labels.get("name")?.clone();
-            Some(InstalledRelease { namespace: record.metadata.namespace.clone()?, release })
+            let kind = match labels.get("owner")?.as_str() {
+                OWNER => ReleaseKind::Manifests,
+                _ => ReleaseKind::Chart,
+            };
+            Some(InstalledRelease { namespace: record.metadata.namespace.clone()?, release, kind })
         })
         .collect();
     all.sort();
@@ -121,7 +130,7 @@ pub async fn locate_releases(
             [] => located.missing.push(one.release.clone()),
             [found] => {
                 let names = located.by_namespace.entry(found.namespace.clone()).or_default();
-                names.push(found.release.clone());
+                names.push(found.clone());
             }
             several => {
                 let namespaces = several.iter().map(|found| found.namespace.clone()).collect();
@@ -132,16 +141,16 @@ pub async fn locate_releases(
     Ok(located)
 }
 
-/// Uninstalls releases of one namespace. With the last one the pull secret and the CA objects go,
-/// too.
+/// Removes releases of one namespace; helm is needed for those that are charts. With the last one the
+/// pull secret and the CA objects go, too.
 ///
 /// # Errors
 /// A release that Gantry did not install, a failure of helm, and any error of the API server.
 pub async fn undeploy_releases(
     cluster: &Cluster,
-    with: &HelmClient,
+    with: Option<&HelmClient>,
     namespace: &str,
-    releases: &[String],
+    releases: &[InstalledRelease],
     claims: ClaimRetention,
     whole: NamespaceRetention,
     hooks: HookPolicy,
@@ -152,8 +161,18 @@ pub async fn undeploy_releases(
         objects: vec![],
         kept: vec![],
     };
-    for name in releases {
-        let kept = undeploy_release(cluster, with, namespace, name, claims, hooks).await?;
+    for InstalledRelease { release: name, kind, .. } in releases {
+        let kept = match (kind, with) {
+            (ReleaseKind::Manifests, _) => {
+                manifests::undeploy_manifests(cluster, namespace, name, claims).await?
+            }
+            (ReleaseKind::Chart, Some(helm)) => {
+                undeploy_release(cluster, helm, namespace, name, claims, hooks).await?
+            }
+            (ReleaseKind::Chart, None) => {
+                return Err(Error::NeedsHelm { release: name.clone() });
+            }
+        };
         removed.kept.extend(kept);
         removed.releases.push(name.clone());
     }
@@ -220,7 +239,8 @@ pub(super) async fn undeploy_release(
         });
     }
     // Looked up first: after the uninstall the record with the manifest is gone.
-    let names = list_own_claims(cluster, namespace, &last.revision.manifest).await?;
+    let objects = objects::read_objects(&last.revision.manifest, namespace)?;
+    let names = list_own_claims(cluster, namespace, &objects).await?;
     if claims == ClaimRetention::Kept {
         keep_claims(cluster, namespace, &last.secret).await?;
     }
@@ -250,44 +270,6 @@ pub(super) async fn undeploy_release(
         }
     }
     Ok(kept)
-}
-
-/// Lists the existing claims of a release: those in its manifest, and those that its StatefulSets
-/// created from templates, which are named `<template>-<set>-<number>`.
-async fn list_own_claims(
-    cluster: &Cluster,
-    namespace: &str,
-    manifest: &str,
-) -> Result<Vec<String>> {
-    let mut exact = Vec::new();
-    let mut begins = Vec::new();
-    for object in objects::read_objects(manifest, namespace)? {
-        match object.id.kind.as_str() {
-            "PersistentVolumeClaim" => exact.push(object.id.name),
-            "StatefulSet" => {
-                let templates = object.value.pointer("/spec/volumeClaimTemplates");
-                for template in templates.and_then(Value::as_array).into_iter().flatten() {
-                    if let Some(name) = template.pointer("/metadata/name").and_then(Value::as_str) {
-                        begins.push(format!("{name}-{}-", object.id.name));
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    if exact.is_empty() && begins.is_empty() {
-        return Ok(vec![]);
-    }
-    // Only digits may follow: a set `db` must not take the claims of a set `db-backup` with it.
-    let is_numbered = |name: &str| {
-        let mut rest = begins.iter().filter_map(|begin| name.strip_prefix(begin.as_str()));
-        rest.any(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()))
-    };
-    let all = cluster
-        .list_objects::<PersistentVolumeClaim>(ObjectScope::Namespace(namespace), "")
-        .await?;
-    let names = all.into_iter().filter_map(|claim| claim.metadata.name);
-    Ok(names.filter(|name| exact.contains(name) || is_numbered(name)).collect())
 }
 
 /// Makes helm keep the claims of a release. helm reads `helm.sh/resource-policy: keep` from the
