@@ -139,8 +139,8 @@ pub(crate) struct RelocateSummary {
     pub(super) pinned: Vec<PinnedValue>,
 }
 
-pub(crate) fn run(context: &CommandContext, args: &RelocateArgs) -> Result<()> {
-    environment::exit_when_stopped()?;
+/// Relocates a chart.
+pub(super) fn relocate_chart(context: &CommandContext, args: &RelocateArgs) -> Result<()> {
     let file = args.overlay.clone().unwrap_or_else(|| PathBuf::from("overlay.yaml"));
     let registry = read_registry(args)?;
     let target = RelocationTarget::from_registry(&registry)?;

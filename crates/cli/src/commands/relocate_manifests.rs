@@ -16,8 +16,8 @@ use types::ImagePin;
 use types::site_content::{SiteContent, SiteRoot};
 
 use super::relocate::{
-    self, RelocateArgs, RelocateSummary, check_output_paths, format_summary, read_pin,
-    read_registry, read_site_services, refuse_unwired, unconfirmed_error, write_files,
+    RelocateArgs, RelocateSummary, check_output_paths, format_summary, read_pin, read_registry,
+    read_site_services, refuse_unwired, relocate_chart, unconfirmed_error, write_files,
     write_reports,
 };
 use crate::context::CommandContext;
@@ -35,7 +35,7 @@ const DEFAULT_FILE: &str = "moved.yaml";
 pub(super) fn run(context: &CommandContext, args: &RelocateArgs) -> Result<()> {
     environment::exit_when_stopped()?;
     match args.chart.iter().filter(|one| is_manifest_argument(one)).count() {
-        0 => relocate::run(context, args),
+        0 => relocate_chart(context, args),
         count if count == args.chart.len() => relocate_manifests(context, args),
         _ => Err(CommandError::usage_error("give either one chart or plain manifests")
             .with_hint("run gantry relocate once for each")),

@@ -84,8 +84,10 @@ fn plain_manifests_come_from_files_folders_and_standard_input() {
     assert_eq!(piped.wait_with_output().unwrap().stdout, expected.as_bytes());
 
     gantry.write_file("all/kustomization.yaml", "resources: [pod.yaml]\n");
-    let error = gantry.run(["images", "all"]).assert_exit_code(2).stderr;
-    assert!(error.contains("kubectl kustomize all | gantry images -"), "{error}");
+    // The folder is now a kustomization, and is built.
+    let kustomized = pod.replace("kind: Pod", "apiVersion: v1\nkind: Pod");
+    gantry.write_file("all/pod.yaml", &kustomized);
+    assert_eq!(gantry.run(["images", "all", "--list"]).assert_success().stdout, expected);
     gantry.write_file("broken.yaml", "kind: Pod\nspec: {containers: [\n");
     let error = gantry.run(["images", "broken.yaml"]).assert_exit_code(2).stderr;
     assert!(error.contains("broken.yaml: the document at line"), "{error}");

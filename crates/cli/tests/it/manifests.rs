@@ -357,7 +357,9 @@ fn a_kustomization_is_read_wherever_charts_are() {
     let home = tempfile::tempdir().unwrap();
     let gantry = alone(home.path());
     write_guide(&gantry);
-    gantry.write_file("base/web.yaml", INFERENCE);
+    let outside = "- name: HF_ENDPOINT\n              value: https://huggingface.co\n            - name: MODEL_SERVER_PORT";
+    gantry
+        .write_file("base/web.yaml", &INFERENCE.replacen("- name: MODEL_SERVER_PORT", outside, 1));
     gantry.write_file("base/kustomization.yaml", "resources: [web.yaml]\n");
     let prod =
         "resources: [../base]\nimages: [{name: ghcr.io/gantry-examples/tools, newTag: '2.0'}]\n";
