@@ -46,7 +46,7 @@ fn the_site_is_found_where_the_lock_is() {
         gantry.run(["-C", "project", "policy", "images", "--site", site, "--namespace", "shop"])
     };
     let found = images("site.yaml").assert_success().stdout;
-    assert!(found.contains("registry.internal:5000/ai/shop/web"), "{found}");
+    assert!(found.contains("shop/web"), "{found}");
     // As before, a path from the working folder is found too; of two files the project's counts.
     images("project/site.yaml").assert_success();
     gantry.write_file("site.yaml", "version: 7\n");
