@@ -191,6 +191,59 @@ async fn what_does_not_come_up_says_why_and_is_rolled_back_when_asked() {
 }
 
 #[tokio::test]
+async fn what_helm_cannot_render_is_refused_in_its_words_and_nothing_is_made() {
+    let place = testkit::TestCluster::from_environment().reserve_namespace("deploy-input");
+    let namespace = place.name();
+    let shop = Shop::new(&chart("web", namespace, ""), &[]);
+    let cluster = shop.connect().await;
+    let metadata = "apiVersion: v2\nname: strict\nversion: 1.0.0\n";
+    let newer = format!("{metadata}kubeVersion: '>=1.99.0-0'\n");
+    let template = "kind: ConfigMap\napiVersion: v1\nmetadata: {name: a}\ndata: {site: {{ required \"site is required\" .Values.site }}}\n";
+    let entry = |more: &str| {
+        format!(
+            "- {{chart: ./strict, release: strict, namespace: {namespace}, values: [v.yaml]{more}}}\n"
+        )
+    };
+    for (metadata, more, values, parts) in [
+        (
+            metadata,
+            "",
+            "{}\n",
+            ["strict/templates/a.yaml:4", "site is required", "give the values"],
+        ),
+        (metadata, "", "- site\n", ["v.yaml", "a values file", "must be a map"]),
+        (metadata, "", "site: [\n", ["v.yaml", "line", "yaml"]),
+        (
+            &newer,
+            ", kubeVersion: v1.99.0",
+            "site: a\n",
+            [">=1.99.0-0", "this cluster, which has", "upgrade the cluster"],
+        ),
+    ] {
+        for user in [&shop.outside, &shop.inside] {
+            user.write_file("strict/Chart.yaml", metadata);
+            user.write_file("strict/templates/a.yaml", template);
+        }
+        shop.carry(&entry(more), &[("v.yaml", "site: a\n")]);
+        shop.inside.write_file("v.yaml", values);
+        for run in [&["--dry-run"][..], &[]] {
+            let refused = shop.deploy(run).assert_exit_code(2);
+            for part in parts {
+                assert!(refused.stderr.contains(part), "no {part:?} in {}", refused.stderr);
+            }
+            assert!(refused.stdout.is_empty(), "{}", refused.stdout);
+        }
+    }
+    let with_redis = format!(
+        "{metadata}dependencies: [{{name: redis, version: 1.0.0, repository: \"https://x.example\"}}]\n"
+    );
+    shop.inside.write_file("strict/Chart.yaml", &with_redis);
+    let missing = shop.deploy(&[]).assert_exit_code(2).stderr;
+    assert!(missing.contains("redis") && missing.contains("helm dependency build"), "{missing}");
+    assert!(!is_there(&cluster, namespace).await, "a refusal makes nothing");
+}
+
+#[tokio::test]
 async fn releases_come_in_the_order_of_their_needs_and_only_where_one_may() {
     let place = testkit::TestCluster::from_environment().reserve_namespace("deploy-order");
     let namespace = place.name();
