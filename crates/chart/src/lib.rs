@@ -6,7 +6,7 @@
 //!
 //! Data flow: [`manifest`] parses what helm rendered; [`find`] searches it for images and
 //! [`inspect`] adds what only the chart's values and templates show; [`relocate`] computes and
-//! proves the overlay; [`post_render`] edits the rendered text where no value reaches an image;
+//! proves the overlay, which [`gitops`] writes for Argo CD and Flux; [`post_render`] edits the rendered text where no value reaches an image;
 //! [`mirrors`] writes node configuration for what is left; [`report`] tells a reviewer about it.
 //! [`phone_home`] and [`offline`] find and switch off connections to the internet, and [`wiring`]
 //! connects model servers to the site.
@@ -36,6 +36,7 @@ mod texts;
 mod words;
 
 pub mod find;
+pub mod gitops;
 pub mod image_pins;
 pub mod inspect;
 pub mod manifest;

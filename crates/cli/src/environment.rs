@@ -254,15 +254,20 @@ pub(crate) fn find_own_binary() -> Result<PathBuf> {
 
 /// Writes a file atomically: readers see the old content or the new, never a part of it.
 pub(crate) fn write_file(path: &Path, text: &str) -> Result<()> {
+    write_file_with_mode(path, text, 0o644)
+}
+
+/// As [`write_file`], with these permissions.
+fn write_file_with_mode(path: &Path, text: &str, mode: u32) -> Result<()> {
     let failed = |cause: std::io::Error| {
         CommandError::failure(format!("cannot write {}: {cause}", path.display()))
     };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     let folder = folder.unwrap_or_else(|| Path::new("."));
     // The temporary file is made in the same folder, since a rename is atomic on one file system only.
-    // `tempfile` would make it readable by its owner alone.
+    // `tempfile` would make every file readable by its owner alone.
     let mut file = tempfile::Builder::new()
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
+        .permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))
         .tempfile_in(folder)
         .map_err(failed)?;
     file.write_all(text.as_bytes()).map_err(failed)?;
@@ -278,12 +283,21 @@ pub(crate) fn format_report_json(path: &Path, result: &impl serde::Serialize) ->
 
 /// As [`write_file`], and creates missing parent folders.
 pub(crate) fn write_file_with_folders(path: &Path, text: &str) -> Result<()> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(|cause| {
-            CommandError::failure(format!("cannot create {}: {cause}", folder.display()))
-        })?;
-    }
+    create_parent_folders(path)?;
     write_file(path, text)
+}
+
+/// As [`write_file_with_folders`], for a file that only its owner may read.
+pub(crate) fn write_private_file_with_folders(path: &Path, text: &str) -> Result<()> {
+    create_parent_folders(path)?;
+    write_file_with_mode(path, text, 0o600)
+}
+
+fn create_parent_folders(path: &Path) -> Result<()> {
+    let Some(folder) = path.parent() else { return Ok(()) };
+    fs::create_dir_all(folder).map_err(|cause| {
+        CommandError::failure(format!("cannot create {}: {cause}", folder.display()))
+    })
 }
 
 /// Runs async work that needs the network and the store.

@@ -14,6 +14,7 @@ mod clusters;
 #[cfg(test)]
 mod command_reference;
 mod commands;
+mod content_changes;
 mod context;
 mod environment;
 mod error;
@@ -26,6 +27,7 @@ mod output_files;
 mod parse_error;
 mod seeder_session;
 mod site_digests;
+mod site_releases;
 mod ui;
 mod value_parsers;
 

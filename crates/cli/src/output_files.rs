@@ -25,6 +25,8 @@ pub(crate) enum OutputKind {
     RelocationReport,
     /// The report of `check`.
     CheckReport,
+    /// The report of `diff`.
+    ContentReport,
     /// The report of `check`, as JUnit XML.
     JunitReport,
     /// The report of `audit`.
@@ -51,7 +53,7 @@ impl OutputKind {
             Self::Patches => &[&["# changes that no value of the chart can make"]],
             Self::RelocationReport => &[&["verdict: **"], SIGNED],
             Self::JunitReport => &[&["<testsuites name=\"gantry check\""]],
-            Self::CheckReport | Self::AuditReport => &[SIGNED],
+            Self::CheckReport | Self::ContentReport | Self::AuditReport => &[SIGNED],
             Self::Manifests | Self::NodeConfiguration | Self::ManualPage => &[SIGNED],
             Self::Receipt => &[],
             // The whole text of an error begins with it; see `is_own_file`.
@@ -65,6 +67,7 @@ impl OutputKind {
             Self::Receipt => &["version", "target", "roots"],
             Self::RelocationReport => &["chart", "version", "site", "verdict"],
             Self::CheckReport => &["context", "server", "verdict", "counts"],
+            Self::ContentReport => &["from", "to", "addedItems", "removedItems"],
             Self::AuditReport => &["version", "gantry", "context", "verdict"],
             _ => &[],
         }

@@ -1,6 +1,7 @@
 //! Parsers of option values for clap, with messages that say what to write.
 
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use types::{Error, GoDuration};
@@ -28,6 +29,15 @@ pub(crate) fn duration_within(
             Error::Invalid { reason, .. } => reason.to_string(),
             other => other.to_string(),
         })
+    }
+}
+
+/// A parser of the path of a report, whose form follows from its ending.
+pub(crate) fn parse_report_path(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("html" | "json") => Ok(path),
+        _ => Err("write FILE.html or FILE.json, such as review.html".into()),
     }
 }
 

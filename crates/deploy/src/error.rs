@@ -141,6 +141,24 @@ pub enum Error {
         #[source]
         cause: std::io::Error,
     },
+    /// Two objects of a release have the same name in every way that a file name tells.
+    #[error("release {release}: {} and {} would both be written to {}", .objects[0], .objects[1], .path.display())]
+    SameFile {
+        /// The release.
+        release: String,
+        /// The file, in the output folder.
+        path: PathBuf,
+        /// The objects.
+        objects: [String; 2],
+    },
+    /// An object does not survive being written as YAML.
+    #[error(
+        "{object} does not read the same from the YAML that was written for it; this is a bug in Gantry, please report it"
+    )]
+    NotWritable {
+        /// The object.
+        object: String,
+    },
     /// The cluster has a release of this name that Gantry did not install.
     #[error(
         "release {release} in namespace {namespace} was not installed by Gantry (chart {chart}); take it over with --take-over, or give your chart another `release:` in gantry.yaml"

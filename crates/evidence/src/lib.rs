@@ -8,6 +8,7 @@
 //! later.
 
 mod archive;
+mod changes_page;
 mod charts;
 mod document;
 mod error;
@@ -24,6 +25,7 @@ mod sign;
 mod verify;
 
 pub use archive::EvidenceTarget;
+pub use changes_page::render_changes_page;
 pub use document::EvidenceDocument;
 pub use error::{Error, Result};
 pub use file_format::{FileInspection, ModelFileFormat, PickleMember};

@@ -9,6 +9,10 @@ use crate::lock::{Blob, ImageReason, Lock};
 use crate::receipt::Receipt;
 use crate::{Digest, Reference, RootKind};
 
+/// The length of a commit of git in hexadecimal, and what is shown of it.
+const COMMIT: usize = 40;
+const SHORT_COMMIT: usize = 12;
+
 /// What a lock, a bundle, a store or a registry has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ContentListing {
@@ -189,7 +193,35 @@ impl ContentDiff {
     }
 }
 
+impl DiffChange {
+    /// The version before and after: `1.25 → 1.26`, or one of them where it is the same.
+    pub fn version_change(&self) -> String {
+        describe_change(self.before.short_version(), self.after.short_version())
+    }
+
+    /// The digest before and after, in short.
+    pub fn digest_change(&self) -> String {
+        describe_change(self.before.digest.short_hex(), self.after.digest.short_hex())
+    }
+}
+
+fn describe_change(before: String, after: String) -> String {
+    if before == after { after } else { format!("{before} → {after}") }
+}
+
 impl DiffItem {
+    /// Its tag, version or commit, in short; empty where its name has a digest alone.
+    pub fn short_version(&self) -> String {
+        match self.name.tag() {
+            // The commit of a model.
+            Some(tag) if tag.len() == COMMIT && tag.bytes().all(|b| b.is_ascii_hexdigit()) => {
+                tag[..SHORT_COMMIT].to_owned()
+            }
+            Some(tag) => tag.to_owned(),
+            None => String::new(),
+        }
+    }
+
     /// What items of the same thing in different versions have in common.
     fn repository_key(&self) -> String {
         format!("{} {}", self.kind.as_str(), self.name.name())
@@ -248,6 +280,8 @@ mod tests {
         assert_eq!(diff.changed.len(), 1);
         assert_eq!(diff.changed[0].before.name.to_string(), "docker.io/library/nginx:1.25");
         assert_eq!(diff.changed[0].after.bytes, Some(1001));
+        assert_eq!(diff.changed[0].version_change(), "1.25 → 1.26");
+        assert_eq!(diff.changed[0].digest_change(), "010101010101 → 040404040404");
         assert_eq!(diff.same, 1);
         // Two new manifests and the layer of busybox; the manifests and the layer that nobody needs now.
         assert_eq!((diff.added_bytes, diff.removed_bytes), (52, 12));
@@ -260,7 +294,8 @@ mod tests {
         let layer = make_blob(90, 5);
         let before = make_listing(&[("ghcr.io/a/b:1", 1, layer)]);
         let after = make_listing(&[("ghcr.io/a/b:1", 2, layer)]);
-        assert_eq!(before.diff(&after).changed.len(), 1);
+        let diff = before.diff(&after);
+        assert_eq!((diff.changed.len(), diff.changed[0].version_change()), (1, "1".to_owned()));
     }
 
     #[test]

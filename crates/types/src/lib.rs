@@ -28,6 +28,7 @@ pub mod lock;
 pub mod media_type;
 pub mod naming;
 pub mod node_folder;
+pub mod object_scope;
 pub mod own_image;
 pub mod pod_kinds;
 

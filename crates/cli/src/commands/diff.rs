@@ -1,18 +1,20 @@
 //! `gantry diff`: compares two locks, bundles, stores or receipts.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use types::ByteSize;
-use types::content_diff::{ContentDiff, ContentListing, DiffChange, DiffItem};
-use types::lock::{Blob, ImageReason, Lock};
+use types::content_diff::{ContentDiff, ContentListing};
+use types::lock::{Blob, Lock};
+use types::own_image;
 use types::receipt::Receipt;
 
+use crate::content_changes::format_changes;
 use crate::context::CommandContext;
+use crate::environment;
 use crate::error::{CommandError, Result};
-use crate::{environment, ui};
+use crate::output_files::{OutputKind, OverwriteArgs};
+use crate::value_parsers::parse_report_path;
 
 /// Compare two locks, bundles, stores or receipts: which images, charts, models and files were added,
 /// removed or changed, and how many bytes that is.
@@ -27,6 +29,7 @@ Examples:
   gantry diff old.lock gantry.lock                 # what an update brings
   gantry diff receipt.json gantry.lock             # what the site does not have yet
   gantry diff /media/disk1 /media/disk2            # two bundles
+  gantry diff old.lock gantry.lock --report review.html   # a page for a reviewer
   gantry diff old.lock gantry.lock --exit-code     # in CI: exit code 1 if they differ
   gantry diff old.lock gantry.lock --output json | jq .addedBytes")]
 pub(crate) struct DiffArgs {
@@ -36,6 +39,11 @@ pub(crate) struct DiffArgs {
     /// The newer one.
     #[arg(value_name = "B")]
     after: PathBuf,
+    /// Write a report for a reviewer, as FILE.html or FILE.json; may be given several times.
+    #[arg(long, value_name = "FILE", value_parser = parse_report_path)]
+    report: Vec<PathBuf>,
+    #[command(flatten)]
+    overwrite: OverwriteArgs,
     /// Exit with code 1 if they differ.
     #[arg(long)]
     exit_code: bool,
@@ -53,13 +61,27 @@ pub(crate) struct DiffSummary {
 }
 
 pub(crate) fn run(context: &CommandContext, args: &DiffArgs) -> Result<()> {
+    for path in &args.report {
+        args.overwrite.check_file(path, OutputKind::ContentReport)?;
+    }
     let diff = read_listing(&args.before)?.diff(&read_listing(&args.after)?);
     let summary = DiffSummary {
         from: args.before.display().to_string(),
         to: args.after.display().to_string(),
         diff,
     };
-    context.ui.print_result(&summary, format_summary)?;
+    for path in &args.report {
+        let text = match path.extension().is_some_and(|extension| extension == "html") {
+            true => evidence::render_changes_page(
+                (&summary.from, &summary.to),
+                &summary.diff,
+                own_image::VERSION,
+            )?,
+            false => environment::format_report_json(path, &summary)? + "\n",
+        };
+        environment::write_file(path, &text)?;
+    }
+    context.ui.print_result(&summary, |summary| format_changes(&summary.diff))?;
     if args.exit_code && !summary.diff.is_empty() {
         return Err(CommandError::failure(format!("{} and {} differ", summary.from, summary.to)));
     }
@@ -100,46 +122,4 @@ fn list_source(path: &Path) -> Result<ContentListing> {
         listing.add_item(root.kind, root.name, root.descriptor.digest, blobs);
     }
     Ok(listing)
-}
-
-fn format_summary(summary: &DiffSummary) -> String {
-    let diff = &summary.diff;
-    let row = |sign: &str, item: &DiffItem, what: String| {
-        let size = item.bytes.map(|bytes| ByteSize(bytes).to_string()).unwrap_or_default();
-        let reason = item.reason.as_ref().map(ImageReason::to_string).unwrap_or_default();
-        [sign.to_owned(), item.kind.as_str().to_owned(), item.name.to_string(), what, size, reason]
-    };
-    let removed = diff.removed.iter().map(|item| row("-", item, "removed".into()));
-    let added = diff.added.iter().map(|item| row("+", item, "added".into()));
-    let changed =
-        diff.changed.iter().map(|change| row("~", &change.after, describe_change(change)));
-    let rows: Vec<_> = removed.chain(added).chain(changed).collect();
-    let mut text = match rows.is_empty() {
-        true => String::new(),
-        false => ui::format_table(["", "kind", "name", "", "size", "named by"], rows),
-    };
-    let _ = writeln!(
-        text,
-        "{} added, {} removed, {} changed, {} the same",
-        diff.added.len(),
-        diff.removed.len(),
-        diff.changed.len(),
-        diff.same
-    );
-    let _ = writeln!(
-        text,
-        "{} to carry, {} no longer needed, {} in both",
-        ByteSize(diff.added_bytes),
-        ByteSize(diff.removed_bytes),
-        ByteSize(diff.shared_bytes)
-    );
-    text
-}
-
-/// What a change is: the tag or version that it was before, or the digest where the name is the same.
-fn describe_change(change: &DiffChange) -> String {
-    match change.before.name == change.after.name {
-        true => format!("was {}", change.before.digest.short_hex()),
-        false => format!("was {}", change.before.name.digest_or_tag()),
-    }
 }

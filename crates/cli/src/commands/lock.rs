@@ -6,9 +6,11 @@ use std::fmt::Write as _;
 
 use resolve::{LeftOutCause, LeftOutImage, LockedInput, UpgradeSelection};
 use serde::Serialize;
+use types::content_diff::{ContentDiff, ContentListing};
 use types::lock::Lock;
 use types::{ByteSize, Reference};
 
+use crate::content_changes::format_changes;
 use crate::context::{CommandContext, LimitArgs};
 use crate::environment;
 use crate::error::{CommandError, ErrorKind, Result};
@@ -21,7 +23,7 @@ use crate::ui;
 /// `include:` in gantry.yaml carries them. Entries of
 /// an earlier lock keep their digests; new entries are added, and those no longer needed are removed.
 /// As long as nothing has changed the file stays identical byte for byte, so a difference in the lock
-/// is worth a review.
+/// is worth a review. What changed is printed line by line, with the version and digest before and after.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Examples:
@@ -62,6 +64,9 @@ pub(crate) struct LockSummary {
     #[serde(rename = "blobCount")]
     blobs: usize,
     bytes: u64,
+    /// What is other than in the lock before; absent where there was none, or the content is the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    content_changes: Option<ContentDiff>,
     /// The images that charts name and that are not carried, by release.
     #[serde(rename = "leftOut", skip_serializing_if = "Vec::is_empty")]
     left_out: Vec<ReleaseLeftOut>,
@@ -118,13 +123,27 @@ pub(crate) fn run(context: &CommandContext, args: &LockArgs) -> Result<()> {
     let is_changed = text != old;
     let summary = LockSummary {
         left_out: group_by_release(left_out),
+        content_changes: previous.as_ref().and_then(|previous| compare_content(previous, &lock)),
         ..summarize_lock(&lock, path.display().to_string(), is_changed)
     };
     if args.check {
         if summary.is_changed {
             return Err(CommandError::new(
                 ErrorKind::Failed,
-                format!("{} is out of date: {}", path.display(), describe_difference(&old, &text)),
+                match &summary.content_changes {
+                    Some(changes) => {
+                        format!(
+                            "{} is out of date:\n{}",
+                            path.display(),
+                            format_changes(changes).trim_end()
+                        )
+                    }
+                    None => format!(
+                        "{} is out of date: {}",
+                        path.display(),
+                        describe_difference(&old, &text)
+                    ),
+                },
             )
             .with_hint("run gantry lock and review the change"));
         }
@@ -145,7 +164,13 @@ pub(crate) fn run(context: &CommandContext, args: &LockArgs) -> Result<()> {
             ["blobs".to_owned(), format!("{} ({})", summary.blobs, ByteSize(summary.bytes))],
         ];
         let counts = format!("{} {state}\n{}", summary.file, ui::format_rows(rows));
-        format!("{}\n{}", counts.trim_end(), format_left_out(&summary.left_out))
+        let changes = match &summary.content_changes {
+            Some(changes) => {
+                format!("\nchanged since the lock before:\n{}", format_changes(changes))
+            }
+            None => String::new(),
+        };
+        format!("{}\n{changes}{}", counts.trim_end(), format_left_out(&summary.left_out))
     })
 }
 
@@ -163,8 +188,15 @@ fn summarize_lock(lock: &Lock, file: String, is_changed: bool) -> LockSummary {
         files: lock.files.len(),
         blobs: blobs.len(),
         bytes: blobs.iter().map(|blob| blob.size).sum(),
+        content_changes: None,
         left_out: vec![],
     }
+}
+
+/// What the new lock has other than the one before; `None` where the content is the same.
+fn compare_content(before: &Lock, after: &Lock) -> Option<ContentDiff> {
+    let diff = ContentListing::from_lock(before).diff(&ContentListing::from_lock(after));
+    (!diff.is_empty()).then_some(diff)
 }
 
 fn group_by_release(left_out: Vec<LeftOutImage>) -> Vec<ReleaseLeftOut> {

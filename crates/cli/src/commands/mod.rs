@@ -26,6 +26,7 @@ mod policy;
 pub(crate) mod post_render;
 mod relocate;
 mod relocate_manifests;
+mod render;
 mod render_namespace;
 mod resolve;
 #[cfg(test)]
@@ -66,8 +67,7 @@ pub(crate) enum GantryCommand {
     Models(models::ModelsCommand),
     Relocate(relocate::RelocateArgs),
     PostRender(post_render::PostRenderArgs),
-    #[command(subcommand)]
-    Render(render_namespace::RenderCommand),
+    Render(Box<render::RenderArgs>),
     Check(check::CheckArgs),
     Deploy(deploy::DeployArgs),
     Undeploy(undeploy::UndeployArgs),
@@ -114,7 +114,7 @@ pub(crate) fn run_command(
         GantryCommand::Serve(args) => serve::run(context, &args),
         GantryCommand::Relocate(args) => relocate_manifests::run(context, &args),
         GantryCommand::PostRender(args) => post_render::run(context, &args),
-        GantryCommand::Render(command) => render_namespace::run_command(context, &command),
+        GantryCommand::Render(args) => render::run_command(context, &args),
         GantryCommand::Check(args) => check::run(context, &args),
         GantryCommand::Resolve(args) => resolve::run(context, &args),
         GantryCommand::Deploy(args) => deploy::run(context, &args),

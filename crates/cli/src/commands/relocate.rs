@@ -5,13 +5,16 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use chart::RelocationPage;
+use chart::gitops::{self, GitOpsController, GitOpsRelease};
 use chart::image_pins::{self, PinnedValue};
 use chart::mirrors::RegistryScheme;
 use chart::offline;
 use chart::phone_home::PhoneHomeFinding;
 use chart::relocate::{self, ProofVerdict, PullPolicy, RelocationTarget};
 use chart::report::{LeftoverKind, RelocationReport};
+use chart::wiring::patch::PatchFile;
 use chart::wiring::{self, OfflineWiring};
+use clap::ValueEnum;
 use deploy::prepare::{OfflineChanges, OfflineRules};
 use resolve::FileComparison;
 use serde::Serialize;
@@ -49,6 +52,7 @@ Examples:
   gantry relocate ./my-chart -f values.yaml --site site.yaml -o overlay.yaml
   gantry relocate oci://registry.internal:5000/ai/charts/app --to registry.internal:5000/ai
   gantry relocate ./my-chart --site site.yaml --offline --patches patches.yaml --report review.html
+  gantry relocate ./my-chart --site site.yaml --offline --for flux -n ai -o helmrelease.yaml
   gantry relocate ./my-chart --site site.yaml --mirrors ./for-the-nodes
   gantry relocate manifests/*.yaml --site site.yaml --offline -o moved.yaml
   gantry relocate ./overlays/prod --site site.yaml -o - | kubectl apply --server-side -f -
@@ -74,6 +78,11 @@ pub(crate) struct RelocateArgs {
     /// overlay.yaml, for manifests moved.yaml].
     #[arg(short = 'o', long, value_name = "FILE")]
     pub(super) overlay: Option<PathBuf>,
+    /// Write the overlay in the form of a GitOps controller, for your object to be patched with: the helm
+    /// block of an Application of Argo CD, or a HelmRelease of Flux with values, and with the changes of
+    /// --offline that no value can make as post-renderers.
+    #[arg(long = "for", value_name = "CONTROLLER")]
+    pub(super) controller: Option<ControllerOption>,
     /// Write a report for a reviewer, as FILE.html, FILE.md or FILE.json; may be given several times.
     #[arg(long, value_name = "FILE", value_parser = parse_report_path)]
     report: Vec<PathBuf>,
@@ -107,6 +116,24 @@ pub(crate) struct RelocateArgs {
     pub(super) dry_run: bool,
     #[command(flatten)]
     overwrite: OverwriteArgs,
+}
+
+/// A controller that installs charts from Git, as on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ControllerOption {
+    /// Argo CD.
+    Argocd,
+    /// Flux.
+    Flux,
+}
+
+impl From<ControllerOption> for GitOpsController {
+    fn from(option: ControllerOption) -> Self {
+        match option {
+            ControllerOption::Argocd => Self::ArgoCd,
+            ControllerOption::Flux => Self::Flux,
+        }
+    }
 }
 
 fn parse_report_path(text: &str) -> Result<PathBuf, String> {
@@ -235,6 +262,20 @@ pub(super) fn relocate_chart(context: &CommandContext, args: &RelocateArgs) -> R
 
     let verdict = report.verdict;
     let is_written = !args.dry_run && verdict != ProofVerdict::Refuted;
+    if let Some(controller) = args.controller.filter(|_| is_written) {
+        let wiring = kept.as_ref().map(|kept| kept.wiring.patches());
+        moved.overlay = gitops::write_gitops_object(
+            controller.into(),
+            &GitOpsRelease {
+                name: &release.helm_release().name,
+                namespace: args.render.namespace(),
+                overlay: &moved.overlay,
+                patches: &wiring.unwrap_or_else(|| PatchFile::new(vec![])),
+                manifests: &inspection.manifests,
+            },
+        )
+        .map_err(|error| CommandError::new(ErrorKind::Integrity, error.to_string()))?;
+    }
     let outcome = RelocateSummary {
         report,
         overlay: is_written.then(|| file.display().to_string()),
@@ -462,7 +503,8 @@ pub(super) fn refuse_unwired(args: &RelocateArgs, wiring: Option<&OfflineWiring>
 fn require_wired(args: &RelocateArgs, wiring: Option<&OfflineWiring>) -> Result<()> {
     refuse_unwired(args, wiring)?;
     let Some(wiring) = wiring.filter(|_| !args.allow_leftovers) else { return Ok(()) };
-    if !wiring.patches.is_empty() && args.patches.is_none() {
+    let is_patched = args.patches.is_some() || args.controller == Some(ControllerOption::Flux);
+    if !wiring.patches.is_empty() && !is_patched {
         let number = wiring.patches.len();
         let message =
             format!("no chart value can configure these objects for offline use: {number}");

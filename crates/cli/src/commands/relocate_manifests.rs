@@ -135,6 +135,7 @@ fn refuse_chart_options(args: &RelocateArgs) -> Result<()> {
         }
         _ if args.pull_policy.is_some() => "--pull-policy",
         _ if args.patches.is_some() => "--patches",
+        _ if args.controller.is_some() => "--for",
         _ => return Ok(()),
     };
     Err(CommandError::usage_error(format!(

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{
     audit, config, deploy, diff, doctor, evidence, extract, fetch, image, images, inspect, load,
-    lock, models, pack, plan, policy, relocate, render_namespace, resolve, serve, store, undeploy,
+    lock, models, pack, plan, policy, relocate, render, render_namespace, resolve, serve, store, undeploy,
     verify, version, webhook,
 };
 use crate::context::CommandContext;
@@ -127,6 +127,7 @@ pub(crate) const ALL: &[PublishedSchema] = &[
     written::<policy::EgressPolicySummary>("output-policy-egress", "policy egress"),
     written::<policy::ImagePolicySummary>("output-policy-images", "policy images"),
     written::<relocate::RelocateSummary>("output-relocate", "relocate, and its JSON report"),
+    written::<render::RenderSummary>("output-render", "render"),
     written::<render_namespace::RenderNamespaceSummary>(
         "output-render-namespace",
         "render namespace",

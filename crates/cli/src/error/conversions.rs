@@ -346,6 +346,9 @@ impl From<deploy::Error> for CommandError {
             E::ChartChanged { .. } => shown.with_kind(ErrorKind::Integrity).with_hint(
                 "run gantry lock again where there is internet access, or use the chart in the bundle: --from BUNDLE…",
             ),
+            E::SameFile { .. } => {
+                shown.with_hint("give one of them another name, or put it into another release")
+            }
             E::NoCharts
             | E::UnknownRelease { .. }
             | E::Read { .. }
@@ -362,6 +365,7 @@ impl From<deploy::Error> for CommandError {
             | E::Write { .. }
             | E::NotReady { .. }
             | E::Refused { .. }
+            | E::NotWritable { .. }
             | E::Lost { .. }
             | E::Junit { .. } => shown.with_kind(ErrorKind::Failed),
         }

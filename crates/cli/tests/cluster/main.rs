@@ -8,6 +8,7 @@ mod models;
 mod namespaces;
 mod platforms;
 mod policy;
+mod render;
 #[path = "../story/mod.rs"]
 mod story;
 mod support;

@@ -26,6 +26,7 @@ mod possible;
 mod post_render;
 mod refused;
 mod relocate;
+mod render;
 mod secrets;
 mod serve;
 mod sha512;

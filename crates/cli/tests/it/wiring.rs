@@ -94,6 +94,80 @@ fn a_runtime_is_wired_by_the_overlay_and_by_patches_that_the_post_renderer_appli
     assert!(out.contains("metadata: {name: llm} # the server"), "{out}");
 }
 
+#[test]
+fn flux_makes_of_a_helm_release_what_the_post_renderer_makes_of_patches() {
+    let home = tempfile::tempdir().unwrap();
+    let gantry = user(home.path(), &format!("{SITE}{MODELS}"));
+    let flux = ["--patches", "patches.yaml", "--for", "flux", "-o", "release.yaml"];
+    gantry.run(RELOCATE.iter().chain(&["--for", "flux", "-o", "release.yaml"])).assert_success();
+    // The same again overwrites its own file.
+    gantry.run(RELOCATE.iter().chain(&flux)).assert_success();
+
+    let text_of = gantry.read_file("release.yaml");
+    assert!(
+        text_of.starts_with("# Points the images of the chart at registry.internal"),
+        "{text_of}"
+    );
+    let release = types::yaml::read_manifest(&text_of).unwrap();
+    assert_eq!(release["kind"], "HelmRelease");
+    assert_eq!(release["metadata"]["namespace"], "ai");
+    gantry.write_file("values.json", &release["spec"]["values"].to_string());
+    let rendered = tools::run_command(
+        tools::tool_command("helm")
+            .args(["template", "llm", &text(&gantry.folder().join("llm")), "-f", "values.json"])
+            .current_dir(gantry.folder()),
+    );
+    gantry.write_file("rendered.yaml", &rendered);
+    // helm-controller hands the manifests to kustomize with these patches.
+    let patches = &release["spec"]["postRenderers"][0]["kustomize"]["patches"];
+    assert_eq!(patches.as_array().unwrap().len(), 1, "{text_of}");
+    let kustomization = serde_json::json!({"resources": ["rendered.yaml"], "patches": patches});
+    gantry.write_file("kustomization.yaml", &kustomization.to_string());
+    let built = tools::run_command(
+        tools::tool_command("kustomize").args(["build", "."]).current_dir(gantry.folder()),
+    );
+    let read = |text: &str| {
+        let mut value = types::yaml::read_manifest(text.trim_start_matches("---\n")).unwrap();
+        sort_lists(&mut value);
+        value
+    };
+    assert_eq!(read(&built), read(&post_render(&gantry)));
+}
+
+/// Sorts all lists: kustomize adds to their other end.
+fn sort_lists(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::Array(items) => {
+            items.iter_mut().for_each(sort_lists);
+            items.sort_by_key(ToString::to_string);
+        }
+        serde_json::Value::Object(fields) => {
+            fields.values_mut().for_each(sort_lists);
+            fields.sort_keys();
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn argo_cd_gets_values_and_never_a_part_of_what_is_needed() {
+    let home = tempfile::tempdir().unwrap();
+    let gantry = user(home.path(), "version: 1\nregistry: {url: registry.internal:5000/ai}\n");
+    let argo = ["--for", "argocd", "-o", "application.yaml"];
+    gantry.run(RELOCATE.iter().chain(&argo)).assert_success();
+    let application = types::yaml::read_manifest(&gantry.read_file("application.yaml")).unwrap();
+    assert_eq!(application["spec"]["destination"]["namespace"], "ai");
+    let image = &application["spec"]["source"]["helm"]["valuesObject"]["image"];
+    assert_eq!(image["registry"], "registry.internal:5000/ai", "{application:#}");
+
+    gantry.write_file("site.yaml", &format!("{SITE}{MODELS}"));
+    let refused = gantry.run(RELOCATE.iter().chain(&argo)).assert_exit_code(3).stderr;
+    assert!(
+        refused.contains("Argo CD applies no patches") && refused.contains("gantry render"),
+        "{refused}"
+    );
+}
+
 fn post_render(gantry: &Gantry) -> String {
     let input = fs::File::open(gantry.folder().join("rendered.yaml")).unwrap();
     let output = std::process::Command::new(BINARY)

@@ -4,11 +4,12 @@ use cluster::{Cluster, DiscoveredKinds};
 
 use crate::Result;
 
-/// The version and the API versions of a cluster, as helm takes them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The version and the API versions of a cluster, as helm takes them. Without any, a chart renders for those
+/// that gantry.yaml names.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClusterFacts {
-    /// The version of Kubernetes, as `--kube-version` accepts it.
-    pub kube_version: String,
+    /// The version of Kubernetes, as `--kube-version` accepts it; absent where it is not known.
+    pub kube_version: Option<String>,
     /// The API versions beside those of Kubernetes itself.
     pub api_versions: Vec<String>,
 }
@@ -18,7 +19,7 @@ impl ClusterFacts {
     pub async fn read(cluster: &Cluster, kinds: &DiscoveredKinds) -> Result<Self> {
         let version = cluster.fetch_version().await?.git_version;
         Ok(Self {
-            kube_version: strip_suffix(&version).to_owned(),
+            kube_version: Some(strip_suffix(&version).to_owned()),
             api_versions: kinds.list_custom_api_versions(),
         })
     }

@@ -22,7 +22,7 @@ use super::archives::ChartArchives;
 use super::cluster_facts::ClusterFacts;
 use super::offline::{OfflineChanges, OfflineRules};
 use super::post_renderer::PostRenderCommand;
-use super::prepared::PreparedRelease;
+use super::prepared::{PostRenderNeed, PreparedRelease};
 use super::refusal::{PostRendererReach, ReleaseRefusal};
 use super::selection::SelectedRelease;
 use crate::release::{PlannedRelease, release_labels};
@@ -87,15 +87,6 @@ pub struct ReleasePreparer<'a> {
     pub pull_policy: Option<PullPolicy>,
 }
 
-/// What a release needs of helm's post-renderer.
-struct PostRenderNeed {
-    /// How its pods name images.
-    pin: ImagePin,
-    /// Whether it is only for the pins: every image is moved by values already, or left to the nodes or the
-    /// webhook.
-    is_pin_only: bool,
-}
-
 impl ReleasePreparer<'_> {
     /// Prepares a release: finds its chart, moves its images, configures it for offline use, and proves
     /// that what helm is given pulls only from the site. Nothing is written to the cluster.
@@ -131,7 +122,9 @@ impl ReleasePreparer<'_> {
         archive: &Path,
     ) -> Result<PreparedRelease> {
         let mut chart = selected.chart.clone();
-        chart.kube_version = Some(self.facts.kube_version.clone());
+        if let Some(version) = &self.facts.kube_version {
+            chart.kube_version = Some(version.clone());
+        }
         chart.api_versions.extend(self.facts.api_versions.iter().cloned());
         let archive = std::path::absolute(archive)
             .map_err(|cause| Error::Read { path: archive.to_owned(), cause })?;
@@ -204,6 +197,7 @@ impl ReleasePreparer<'_> {
             report,
             wiring: offline.wiring,
             unpinned,
+            post_render: need,
             brings_kinds,
             number: selected.number,
             _files: (release, files),

@@ -20,17 +20,17 @@ use crate::Result;
 /// removed.
 pub(super) const GIVEN: &str = "gantry.dev/pull-secret";
 /// The account of pods that name none (kubernetes.io, "Service Accounts").
-const DEFAULT: &str = "default";
+pub(crate) const DEFAULT_ACCOUNT: &str = "default";
 
 /// A service account that needs the pull secret.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct PullAccount {
-    pub(super) namespace: String,
-    pub(super) name: String,
+pub(crate) struct PullAccount {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
 }
 
 /// Finds the accounts of the pods that pull from `registry` and do not name `secret` themselves.
-pub(super) fn find_accounts_without_secret(
+pub(crate) fn find_accounts_without_secret(
     objects: &[RenderedObject],
     registry: &str,
     secret: &str,
@@ -45,7 +45,7 @@ pub(super) fn find_accounts_without_secret(
                 let name = named.and_then(Value::as_str).filter(|name| !name.is_empty());
                 accounts.insert(PullAccount {
                     namespace: namespace.clone(),
-                    name: name.unwrap_or(DEFAULT).to_owned(),
+                    name: name.unwrap_or(DEFAULT_ACCOUNT).to_owned(),
                 });
             }
         }
@@ -104,7 +104,7 @@ pub(super) async fn give_pull_secret(
                 };
                 if is_of_chart {
                     mark_as_helm_owned(&mut made.metadata, release);
-                } else if account.name != DEFAULT {
+                } else if account.name != DEFAULT_ACCOUNT {
                     // Not of the chart: somebody else has to create it. Until then its pods report
                     // that.
                     continue;

@@ -83,7 +83,7 @@ pub(super) fn find_differences(
 
 /// Whether every difference between `before` and `after` is in a field that also differs between
 /// two renders of the same input, `after` and `again`.
-pub(super) fn is_render_noise(
+pub(crate) fn is_render_noise(
     before: &[RenderedObject],
     after: &[RenderedObject],
     again: &[RenderedObject],

@@ -36,8 +36,10 @@ mod wait;
 mod watched_models;
 mod workloads;
 
+pub(crate) use accounts::{DEFAULT_ACCOUNT, PullAccount, find_accounts_without_secret};
 pub use change::ReleaseAction;
 pub use claim_retention::ClaimRetention;
+pub(crate) use compare::is_render_noise;
 pub use compare::{ObjectChange, ObjectDifference};
 pub use deployer::{DeployOptions, Deployer, ForeignReleases, OnFailure};
 pub use drift::{DriftOutcome, DriftPolicy, FieldDrift};
@@ -50,6 +52,7 @@ pub use namespace::{
     MissingNamespace, PullSecret, SiteObjects, SupportObject, SupportObjectStatus,
     prepare_namespaces,
 };
+pub(crate) use objects::{RenderedObject, read_objects};
 pub use plan::DeployPlan;
 pub use planned::PlannedRelease;
 pub use progress::{PendingObject, ProgressWatcher, ReleaseProgress};

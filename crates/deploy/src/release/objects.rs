@@ -13,16 +13,16 @@ const DEEPEST: usize = 24;
 
 /// One object of a release: its identity and its whole content.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct RenderedObject {
-    pub(super) id: ObjectId,
-    pub(super) value: Value,
+pub(crate) struct RenderedObject {
+    pub(crate) id: ObjectId,
+    pub(crate) value: Value,
 }
 
 /// Parses a stream of YAML documents. Objects that name no namespace get `namespace`.
 ///
 /// # Errors
 /// A document that is not valid YAML or not a Kubernetes object.
-pub(super) fn read_objects(stream: &str, namespace: &str) -> Result<Vec<RenderedObject>> {
+pub(crate) fn read_objects(stream: &str, namespace: &str) -> Result<Vec<RenderedObject>> {
     let manifests = Manifests::read(stream);
     if let Some(unread) = manifests.unread.first() {
         return Err(chart::Error::Unread {

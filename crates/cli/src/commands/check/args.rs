@@ -8,7 +8,7 @@ use deploy::check::{CheckName, CheckPhase, ReleaseExpectation};
 use crate::clusters::ClusterArgs;
 use crate::error::{CommandError, Result};
 use crate::output_files::OverwriteArgs;
-use crate::value_parsers::{HOUR, SECOND, duration_within};
+use crate::value_parsers::{HOUR, SECOND, duration_within, parse_report_path};
 
 /// Check whether the cluster is ready for a deployment, and whether what was deployed works.
 ///
@@ -63,14 +63,6 @@ pub(crate) struct CheckArgs {
     pub(super) overwrite: OverwriteArgs,
     #[command(flatten)]
     pub(super) cluster: ClusterArgs,
-}
-
-fn parse_report_path(text: &str) -> Result<PathBuf, String> {
-    let path = PathBuf::from(text);
-    match path.extension().and_then(|extension| extension.to_str()) {
-        Some("html" | "json") => Ok(path),
-        _ => Err("write FILE.html or FILE.json, such as check.html".into()),
-    }
 }
 
 impl CheckArgs {
