@@ -12,6 +12,8 @@ use crate::{Digest, Reference, RootKind};
 /// The length of a commit of git in hexadecimal, and what is shown of it.
 const COMMIT: usize = 40;
 const SHORT_COMMIT: usize = 12;
+/// What is shown of a tag that is longer than that.
+const SHORT_TAG: usize = 24;
 
 /// What a lock, a bundle, a store or a registry has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -217,6 +219,8 @@ impl DiffItem {
             Some(tag) if tag.len() == COMMIT && tag.bytes().all(|b| b.is_ascii_hexdigit()) => {
                 tag[..SHORT_COMMIT].to_owned()
             }
+            // That of a signature is made of the digest of its image. Tags are ASCII.
+            Some(tag) if tag.len() > COMMIT => format!("{}…", &tag[..SHORT_TAG]),
             Some(tag) => tag.to_owned(),
             None => String::new(),
         }

@@ -154,7 +154,7 @@ fn argo_cd_gets_values_and_never_a_part_of_what_is_needed() {
     let home = tempfile::tempdir().unwrap();
     let gantry = user(home.path(), "version: 1\nregistry: {url: registry.internal:5000/ai}\n");
     let argo = ["--for", "argocd", "-o", "application.yaml"];
-    gantry.run(RELOCATE.iter().chain(&argo)).assert_success();
+    gantry.run(RELOCATE.iter().chain(&argo).chain(&["--allow-leftovers"])).assert_success();
     let application = types::yaml::read_manifest(&gantry.read_file("application.yaml")).unwrap();
     assert_eq!(application["spec"]["destination"]["namespace"], "ai");
     let image = &application["spec"]["source"]["helm"]["valuesObject"]["image"];
