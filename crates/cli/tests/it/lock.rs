@@ -41,7 +41,14 @@ fn a_changed_input_makes_the_lock_stale_and_a_new_lock_keeps_the_pins() {
         stale.stderr
     );
     assert_eq!(gantry.read_file("gantry.lock"), before, "--check writes nothing");
-    gantry.run(["lock"]).assert_success();
+    let added = |text: &str| {
+        text.lines().any(|line| {
+            line.starts_with('+') && line.contains("docker.io/library/redis") && line.contains("7.0")
+        })
+    };
+    assert!(added(&stale.stderr), "{}", stale.stderr);
+    let locked = gantry.run(["lock"]).assert_success().stdout;
+    assert!(added(&locked) && locked.contains("1 added, 0 removed, 0 changed"), "{locked}");
     assert!(gantry.read_file("gantry.lock").contains("docker.io/library/redis:7.0"));
 }
 
@@ -89,8 +96,13 @@ fn a_moved_tag_stays_pinned_until_it_is_upgraded() {
 
     gantry.run(["lock"]).assert_success();
     assert_eq!(gantry.read_file("gantry.lock"), pinned, "a pin stays");
-    gantry.run(["lock", "--upgrade", "ghcr.io/gantry-examples/tools"]).assert_success();
+    let upgrade = ["lock", "--upgrade", "ghcr.io/gantry-examples/tools", "--output", "json"];
+    let upgraded = gantry.run(upgrade).assert_success().parse_json();
 
+    // The tag is the same, and the digest before and after says what happened.
+    let change = &upgraded["contentChanges"]["changedItems"][0];
+    assert_eq!(change["olderItem"]["name"], change["newerItem"]["name"], "{upgraded:#}");
+    assert_ne!(change["olderItem"]["digest"], change["newerItem"]["digest"]);
     assert_ne!(gantry.read_file("gantry.lock"), pinned);
     let unknown = gantry.run(["lock", "--upgrade", "nothing"]).assert_exit_code(2);
     assert!(unknown.stderr.contains("nothing"), "{}", unknown.stderr);

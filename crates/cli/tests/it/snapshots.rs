@@ -11,6 +11,7 @@ use crate::story::{self, SMALL, alone, chart, text, user};
 /// Replaces what differs between machines and builds.
 const FILTERS: &[(&str, &str)] = &[
     (r"[0-9a-f]{64}", "[sha256]"),
+    (r"\bsha256-[0-9a-f]+…", "[short tag]"),
     (r"\b[0-9a-f]{40}\b", "[commit]"),
     (r"\b[0-9a-f]{12}\b", "[short]"),
     (r"\d{4}-\d\d-\d\dT[0-9:.]+Z", "[time]"),
