@@ -43,7 +43,9 @@ fn a_changed_input_makes_the_lock_stale_and_a_new_lock_keeps_the_pins() {
     assert_eq!(gantry.read_file("gantry.lock"), before, "--check writes nothing");
     let added = |text: &str| {
         text.lines().any(|line| {
-            line.starts_with('+') && line.contains("docker.io/library/redis") && line.contains("7.0")
+            line.starts_with('+')
+                && line.contains("docker.io/library/redis")
+                && line.contains("7.0")
         })
     };
     assert!(added(&stale.stderr), "{}", stale.stderr);
