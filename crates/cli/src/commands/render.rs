@@ -45,7 +45,7 @@ Examples:
   gantry render --site site.yaml -o rendered                # all releases of gantry.yaml
   gantry render --site site.yaml web -o rendered            # one of them; the others' files stay
   gantry render --site site.yaml -o rendered --secrets ../plain-secrets --without-hooks
-  gantry render --site site.yaml -o rendered --check        # in CI: exit code 1 if it is out of date
+  gantry render --site site.yaml -o rendered --check        # in CI: fails if it is stale
   kubectl apply --recursive -f rendered
 
 Exit codes: 0 written, 1 out of date (--check), 2 bad input or usage (nothing was changed), 3 an image
