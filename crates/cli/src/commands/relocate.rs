@@ -120,7 +120,7 @@ pub(crate) struct RelocateArgs {
 
 /// A controller that installs charts from Git, as on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum ControllerOption {
+pub(super) enum ControllerOption {
     /// Argo CD.
     Argocd,
     /// Flux.
