@@ -40,7 +40,10 @@ use crate::{environment, ui};
 /// No cluster is asked. The namespace, its pull secret and the site's CA are not among the files: write
 /// them with your secret management.
 #[derive(clap::Args)]
-#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, after_long_help = "\
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_long_help = "\
 Examples:
   gantry render --site site.yaml -o rendered                # all releases of gantry.yaml
   gantry render --site site.yaml web -o rendered            # one of them; the others' files stay
@@ -49,12 +52,24 @@ Examples:
   kubectl apply --recursive -f rendered
 
 Exit codes: 0 written, 1 out of date (--check), 2 bad input or usage (nothing was changed), 3 an image
-would come from outside.")]
+would come from outside."
+)]
 pub(crate) struct RenderArgs {
     #[command(subcommand)]
     part: Option<RenderCommand>,
     #[command(flatten)]
     releases: Option<RenderReleasesArgs>,
+}
+
+impl RenderArgs {
+    /// The site file, to be found from `-C`.
+    pub(super) fn site_mut(&mut self) -> Option<&mut PathBuf> {
+        match (&mut self.part, &mut self.releases) {
+            (Some(part), _) => Some(part.site_mut()),
+            (None, Some(releases)) => Some(&mut releases.site),
+            (None, None) => None,
+        }
+    }
 }
 
 /// The options of releases.

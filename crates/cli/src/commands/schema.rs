@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::{
     audit, config, deploy, diff, doctor, evidence, extract, fetch, image, images, inspect, load,
-    lock, models, pack, plan, policy, relocate, render, render_namespace, resolve, serve, store, undeploy,
-    verify, version, webhook,
+    lock, models, pack, plan, policy, relocate, render, render_namespace, resolve, serve, store,
+    undeploy, verify, version, webhook,
 };
 use crate::context::CommandContext;
 use crate::error::{CommandError, Result};

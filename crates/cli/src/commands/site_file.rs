@@ -20,7 +20,7 @@ impl GantryCommand {
             Self::Models(command) => command.seeder_mut()?.site.as_mut(),
             Self::Relocate(args) => args.site.as_mut(),
             Self::PostRender(args) => args.site.as_mut(),
-            Self::Render(command) => Some(command.site_mut()),
+            Self::Render(args) => args.site_mut(),
             Self::Check(args) => args.site.as_mut(),
             Self::Deploy(args) => Some(&mut args.site),
             Self::Undeploy(args) => args.site.as_mut(),

@@ -106,13 +106,13 @@ impl ReleasePreparer<'_> {
     /// version here.
     fn explain_version(&self, error: Error, selected: &SelectedRelease) -> Error {
         let Error::Helm(cause) = &error else { return error };
-        match cause.unsupported_kubernetes() {
-            Some(message) => Error::UnsupportedKubernetes {
+        match (cause.unsupported_kubernetes(), &self.facts.kube_version) {
+            (Some(message), Some(version)) => Error::UnsupportedKubernetes {
                 release: selected.name().to_owned(),
-                version: self.facts.kube_version.clone(),
+                version: version.clone(),
                 message,
             },
-            None => error,
+            _ => error,
         }
     }
 

@@ -138,7 +138,7 @@ pub(super) async fn extend_accounts(
         let outcome = loop {
             let found = cluster.get_object::<ServiceAccount>(scope, name).await?;
             let Some(mut found) = found else {
-                if name != DEFAULT || started.elapsed() > APPEARS {
+                if name != DEFAULT_ACCOUNT || started.elapsed() > APPEARS {
                     break None;
                 }
                 sleep(PERIOD).await;
