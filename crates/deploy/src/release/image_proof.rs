@@ -27,7 +27,7 @@ pub struct ImageProof<'a> {
 impl ImageProof<'_> {
     /// Finds every image of a stream of manifests that would be pulled from outside the site, with its
     /// place.
-    pub(super) fn find_outside_images(&self, stream: &str) -> Result<Vec<String>> {
+    pub(crate) fn find_outside_images(&self, stream: &str) -> Result<Vec<String>> {
         let post = post_render_with_rules(stream, self.target, self.rules, Some(self.locked))?;
         let proof = post.proof;
         let is_outside = |image: &Reference| !self.elsewhere.contains(image);

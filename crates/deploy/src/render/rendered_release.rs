@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 use types::site::Site;
 
 use super::object_file::{ObjectFile, complete_namespaces, is_hook};
-use crate::prepare::{ReleaseRefusal, ManifestPreparer, PreparedManifests, PreparedRelease, ReleasePreparer};
+use crate::prepare::{
+    ManifestPreparer, PreparedManifests, PreparedRelease, ReleasePreparer, ReleaseRefusal,
+};
 use crate::release::{
     DEFAULT_ACCOUNT, ImageProof, PullAccount, RenderedObject, find_accounts_without_secret,
     read_objects,
