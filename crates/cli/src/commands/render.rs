@@ -58,16 +58,15 @@ pub(crate) struct RenderArgs {
     #[command(subcommand)]
     part: Option<RenderCommand>,
     #[command(flatten)]
-    releases: Option<RenderReleasesArgs>,
+    releases: RenderReleasesArgs,
 }
 
 impl RenderArgs {
     /// The site file, to be found from `-C`.
     pub(super) fn site_mut(&mut self) -> Option<&mut PathBuf> {
-        match (&mut self.part, &mut self.releases) {
-            (Some(part), _) => Some(part.site_mut()),
-            (None, Some(releases)) => Some(&mut releases.site),
-            (None, None) => None,
+        match &mut self.part {
+            Some(part) => Some(part.site_mut()),
+            None => self.releases.site.as_mut(),
         }
     }
 }
@@ -80,11 +79,11 @@ pub(crate) struct RenderReleasesArgs {
     #[arg(value_name = "RELEASE")]
     releases: Vec<String>,
     /// The site file (site.yaml): its registry, naming and pull secret.
-    #[arg(long, value_name = "FILE")]
-    site: PathBuf,
+    #[arg(long, value_name = "FILE", required = true)]
+    site: Option<PathBuf>,
     /// The folder to write to.
-    #[arg(short = 'o', long = "out", value_name = "DIR")]
-    out: PathBuf,
+    #[arg(short = 'o', long = "out", value_name = "DIR", required = true)]
+    out: Option<PathBuf>,
     /// Write Secrets into this folder instead, readable by you alone, to encrypt them with SOPS or
     /// kubeseal before they are committed.
     #[arg(long, value_name = "DIR")]
@@ -170,52 +169,62 @@ struct RenderedReleaseSummary {
 
 /// Runs `gantry render`, for releases or for what namespaces get.
 pub(super) fn run_command(context: &CommandContext, args: &RenderArgs) -> Result<()> {
-    match (&args.part, &args.releases) {
-        (Some(part), _) => render_namespace::run_command(context, part),
-        (None, Some(releases)) => run(context, releases),
-        (None, None) => Err(CommandError::usage_error("name the site and the folder")
-            .with_hint("gantry render --site site.yaml -o rendered")),
+    match &args.part {
+        Some(part) => render_namespace::run_command(context, part),
+        None => run(context, &args.releases),
+    }
+}
+
+impl RenderReleasesArgs {
+    /// The site file and the folder to write to. clap requires both, unless there is a subcommand.
+    fn require_paths(&self) -> Result<(&Path, &Path)> {
+        match (&self.site, &self.out) {
+            (Some(site), Some(out)) => Ok((site, out)),
+            _ => Err(CommandError::usage_error("name the site and the folder")
+                .with_hint("gantry render --site site.yaml -o rendered")),
+        }
     }
 }
 
 /// Runs `gantry render` for releases.
 fn run(context: &CommandContext, args: &RenderReleasesArgs) -> Result<()> {
+    let (site_file, out) = args.require_paths()?;
     let (input, lock) = (environment::read_input(context)?, environment::read_lock(context)?);
     // A site may change values: the proof says whether every image is still a locked one.
     environment::require_current_lock(context, &input, &lock, FileComparison::Nothing)?;
-    let site = environment::read_site(&args.site)?;
+    let site = environment::read_site(site_file)?;
     let asked = AskedReleases {
         charts: select_releases(&context.directory, &input, &lock, &args.releases)?,
         manifests: select_manifests(&input, &lock, &args.releases)?,
     }
     .with_namespaces(args.namespace.as_deref())?;
-    for folder in std::iter::once(&args.out).chain(&args.secrets) {
+    for folder in std::iter::once(out).chain(args.secrets.as_deref()) {
         output_files::check_folder(folder)?;
     }
-    let mut known = KnownSite::new(lock, &site.registry, Some(&args.site), &args.receipts)?;
+    let mut known = KnownSite::new(lock, &site.registry, Some(site_file), &args.receipts)?;
     known.ask_registry(context, |_| true)?;
     let rendered = environment::block_on(render_releases(
         context,
         args,
         (&input, &site, known.content()),
+        site_file,
         &asked,
     ))?;
     let folder =
-        RenderFolder { output: &args.out, secrets: args.secrets.as_deref(), bundle: &input.name };
+        RenderFolder { output: out, secrets: args.secrets.as_deref(), bundle: &input.name };
     let scope = if args.releases.is_empty() { RenderScope::All } else { RenderScope::Named };
     let changes = folder.find_changes(&rendered, scope)?;
     if !args.check {
         write_changes(args, folder, &changes)?;
     }
-    let summary = summarize(args, &rendered, &changes);
+    let summary = summarize(args, out, &rendered, &changes);
     warn_about_secrets(context, &summary);
     context.ui.print_result(&summary, format_summary)?;
     match args.check && !changes.is_empty() {
-        true => Err(CommandError::new(
-            ErrorKind::Failed,
-            format!("{} is out of date", args.out.display()),
-        )
-        .with_hint("run the same command without --check, and commit what it changes")),
+        true => {
+            Err(CommandError::new(ErrorKind::Failed, format!("{} is out of date", out.display()))
+                .with_hint("run the same command without --check, and commit what it changes"))
+        }
         false => Ok(()),
     }
 }
@@ -258,13 +267,14 @@ async fn render_releases(
     context: &CommandContext,
     args: &RenderReleasesArgs,
     (input, site, locked): (&Input, &Site, &SiteContent),
+    site_file: &Path,
     asked: &AskedReleases,
 ) -> Result<Vec<RenderedRelease>> {
     let target = RelocationTarget::from_registry(&site.registry)?;
     let rules = OfflineRules::new(Some(input), &target);
     let credentials = Credentials::from_system();
     let archives =
-        site_releases::open_chart_archives(context, (site, &args.site), &args.from, credentials)?;
+        site_releases::open_chart_archives(context, (site, site_file), &args.from, credentials)?;
     let workarounds: Vec<_> = args.leftovers.iter().copied().map(Into::into).collect();
     let unwired = match args.allow_online {
         true => UnwiredPolicy::Deploy,
@@ -283,7 +293,7 @@ async fn render_releases(
             kube_version: args.kube_version.clone(),
             api_versions: args.api_versions.clone(),
         },
-        post_render: site_releases::build_post_render_command(context, &args.site, &[])?,
+        post_render: site_releases::build_post_render_command(context, site_file, &[])?,
         workarounds: &workarounds,
         unwired,
         pin: args.pin,
@@ -337,12 +347,13 @@ fn write_changes(
 
 fn summarize(
     args: &RenderReleasesArgs,
+    out: &Path,
     rendered: &[RenderedRelease],
     changes: &FolderChanges,
 ) -> RenderSummary {
     let show = |path: &Path| path.display().to_string();
     RenderSummary {
-        folder: show(&args.out),
+        folder: show(out),
         releases: rendered.iter().map(|one| summarize_release(args, one)).collect(),
         written: changes.written.iter().map(|file| show(&file.path)).collect(),
         removed: changes.removed.iter().map(|path| show(path)).collect(),
