@@ -41,13 +41,15 @@ fn a_diff_of_locks_bundles_stores_and_receipts_says_what_a_bundle_would_add() {
         assert!(diff["addedBytes"].as_u64().unwrap() > 1 << 20, "{diff:#}");
     }
     let table = gantry.run(["diff", "new.lock", "gantry.lock"]).assert_success().stdout;
-    let removed = table.lines().find(|line| line.contains("docker.io/library/nginx")).unwrap();
-    assert!(removed.starts_with('-') && removed.contains("1.22"), "{table}");
+    let is_removed = |line: &str| {
+        line.starts_with('-') && line.contains("docker.io/library/nginx") && line.contains(" 1.22 ")
+    };
+    assert!(table.lines().any(is_removed), "{table}");
     let report = ["--report", "review.html", "--report", "review.json"];
     let diff = ["diff", "gantry.lock", "new.lock"];
     gantry.run(diff.iter().chain(&report)).assert_success();
     let page = gantry.read_file("review.html").replace("<wbr>", "");
-    assert!(page.contains("docker.io/library/nginx") && page.contains("1 difference to review"));
+    assert!(page.contains("docker.io/library/nginx") && page.contains("4 differences to review"));
     gantry.run(diff.iter().chain(&report)).assert_success();
     gantry.write_file("review.html", "mine");
     gantry.run(diff.iter().chain(&report)).assert_exit_code(2);
