@@ -4,8 +4,10 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use chart::report::RelocationReport;
+use chart::wiring::OfflineWiring;
 use clap::ValueEnum;
-use deploy::prepare::{ChartArchives, LeftoverWorkaround, PostRenderCommand, PreparedRelease};
+use deploy::prepare::{ChartArchives, LeftoverWorkaround, PostRenderCommand};
 use net::Credentials;
 use remote::scratch::ScratchFolder;
 use types::Reference;
@@ -77,22 +79,24 @@ pub(crate) fn build_post_render_command(
 }
 
 /// Warns about what is left over of a release: images that no value moves, and what could not be configured
-/// for offline use.
+/// for offline use. `unpinned` are the images that its pods name by their tag alone.
 pub(crate) fn warn_about_leftovers(
     context: &CommandContext,
     name: &str,
-    prepared: &PreparedRelease,
+    report: &RelocationReport,
+    wiring: &OfflineWiring,
+    unpinned: &BTreeSet<Reference>,
 ) {
-    for line in prepared.report.open_leftovers(|_| false).lines() {
+    for line in report.open_leftovers(|_| false).lines() {
         context.ui.print_warning(&format!("{name}: {line}"));
     }
-    for note in &prepared.report.notes {
+    for note in &report.notes {
         context.ui.print_warning(&format!("{name}: not changed: {note}"));
     }
-    if let Some(hint) = describe_unpinned(&prepared.unpinned) {
+    if let Some(hint) = describe_unpinned(unpinned) {
         context.ui.print_warning(&format!("{name}: {hint}"));
     }
-    for left in &prepared.wiring.leftovers {
+    for left in &wiring.leftovers {
         context.ui.print_warning(&format!(
             "{name}: not configured for offline use: {}: {}; {}",
             left.place, left.what, left.next

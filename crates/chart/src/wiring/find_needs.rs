@@ -162,7 +162,9 @@ impl NeedsFinder<'_> {
                     else {
                         continue;
                     };
-                    let own = pod.namespace().or(self.offline.namespace.as_deref());
+                    // Where it is not known, helm renders into a namespace that means nothing.
+                    let release = self.offline.namespace.as_deref();
+                    let own = release.map(|release| pod.namespace().unwrap_or(release));
                     if own.is_some_and(|own| own != namespace) {
                         elsewhere = Some((namespace, claim));
                         continue;

@@ -15,8 +15,8 @@ use serde_json::Value;
 use types::site::Site;
 
 const SITE: &str = "version: 1\nregistry: {url: 'registry.internal:5000/ai', ca: ca.pem}\n\
-    clusterIssuer: internal-ca\nmodels:\n- {to: 'pvc://ai/models'}\n- {to: 's3://models/sie', layout: sie, endpoint: 'https://s3.internal:9000'}\n\
-    - {to: 'pvc://ai/ollama', layout: ollama}\n";
+    clusterIssuer: internal-ca\nmodels:\n- {to: 'pvc://default/models'}\n- {to: 's3://models/sie', layout: sie, endpoint: 'https://s3.internal:9000'}\n\
+    - {to: 'pvc://default/ollama', layout: ollama}\n";
 
 /// A chart that was configured for offline use.
 struct Run {
@@ -39,7 +39,8 @@ fn runs() -> &'static BTreeMap<String, Run> {
 }
 
 fn wired(archive: &std::path::Path, site: &str) -> Run {
-    let offline = SiteServices::from_site(&Site::parse("site.yaml", site).unwrap(), Some("ai"));
+    let offline =
+        SiteServices::from_site(&Site::parse("site.yaml", site).unwrap(), Some("default"));
     let chart = support::read(archive);
     let own = support::values_file(&chart);
     let user = std::fs::read_to_string(&own).unwrap_or_default();

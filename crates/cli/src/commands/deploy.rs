@@ -1,45 +1,50 @@
 //! `gantry deploy`: installs the releases of gantry.yaml in the site's cluster. The crate `deploy` does
 //! the work: `prepare` moves, wires and proves each release, `release` installs it.
 
+mod deployment;
+mod results;
+
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use chart::relocate::{PullPolicy, RelocationTarget};
-use clap::ValueEnum;
 use clap::builder::BoolishValueParser;
 use cluster::{Cluster, FieldConflicts};
 use deploy::prepare::{
     ChartArchives, ClusterFacts, InstallableRelease, LeftoverWorkaround, ManifestPreparer,
-    OfflineRules, PostRenderCommand, ReleasePreparer, SelectedManifests, SelectedRelease,
-    UnwiredPolicy, select_manifests, select_releases, sort_by_install_order,
+    OfflineRules, ReleasePreparer, SelectedManifests, SelectedRelease, UnwiredPolicy,
+    select_manifests, select_releases, sort_by_install_order,
 };
 use deploy::release::{
-    DeployOptions, DeployPlan, DeployedRelease, Deployer, DriftOutcome, DriftPolicy, FieldDrift,
-    ForeignReleases, ManifestDeployer, MissingNamespace, OnFailure, PlannedManifests,
-    PlannedRelease, ProgressWatcher as _, ReleaseAction, SiteNamespaceObjects, SiteObjects,
-    SupportObject, SupportObjectStatus, WatchedModels,
+    DeployOptions, DeployedRelease, Deployer, DriftPolicy, ForeignReleases, ManifestDeployer,
+    MissingNamespace, OnFailure, ProgressWatcher as _, SiteNamespaceObjects, SiteObjects,
+    WatchedModels,
 };
 use net::Credentials;
 use remote::helm::{HelmBinary, HelmClient};
 use remote::scratch::ScratchFolder;
 use resolve::FileComparison;
-use serde::Serialize;
+use types::ImagePin;
 use types::input::Input;
 use types::lock::Lock;
 use types::site::{Site, site_folder};
 use types::site_content::SiteContent;
-use types::{ImagePin, Reference};
 
 use crate::clusters::{self, ClusterArgs};
 use crate::context::CommandContext;
+use crate::environment;
 use crate::error::{CommandError, Result};
 use crate::live_view::ReleaseProgressView;
 use crate::output_files::{OutputKind, OverwriteArgs};
 use crate::site_digests::{KnownSite, SiteReceiptArgs};
+use crate::site_releases::{self, WorkaroundOption};
 use crate::value_parsers::{SECOND, WEEK, duration_within};
-use crate::{environment, ui};
+
+use self::deployment::{AskedReleases, Deployment};
+use self::results::describe_deployment;
+
+pub(super) use self::results::{DeployPreview, DeploySummary, format_preview, format_summary};
 
 /// Deploy the releases of gantry.yaml to the site's cluster, and wait until they are ready.
 ///
@@ -131,54 +136,6 @@ pub(crate) struct DeployArgs {
     cluster: ClusterArgs,
 }
 
-/// A workaround for images that no chart value can move to the site, as on the command line.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum WorkaroundOption {
-    /// Helm's post-renderer (gantry post-render) moves them.
-    PostRender,
-    /// The container runtimes of the nodes pull them from a mirror (--mirrors writes the files).
-    Mirrors,
-    /// Gantry's admission webhook moves them (gantry webhook).
-    Webhook,
-    /// Registries and texts that are no images stay as they are; an image outside is refused all the same.
-    Accept,
-}
-
-impl From<WorkaroundOption> for LeftoverWorkaround {
-    fn from(option: WorkaroundOption) -> Self {
-        match option {
-            WorkaroundOption::PostRender => Self::PostRender,
-            WorkaroundOption::Mirrors => Self::Mirrors,
-            WorkaroundOption::Webhook => Self::Webhook,
-            WorkaroundOption::Accept => Self::Accept,
-        }
-    }
-}
-
-/// The result of a deployment.
-#[derive(Serialize, schemars::JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct DeploySummary {
-    pub(super) context: String,
-    pub(super) server: String,
-    pub(super) releases: Vec<DeployedRelease>,
-    /// What was done in the namespaces of site.yaml (`namespaces:`).
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) namespace_objects: Vec<SupportObject>,
-}
-
-/// The result of a dry run.
-#[derive(Serialize, schemars::JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub(crate) struct DeployPreview {
-    pub(super) context: String,
-    pub(super) server: String,
-    pub(super) releases: Vec<DeployPlan>,
-    /// What would be done in the namespaces of site.yaml (`namespaces:`).
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) namespace_objects: Vec<SupportObject>,
-}
-
 pub(crate) fn run(context: &CommandContext, args: &DeployArgs) -> Result<()> {
     let (input, lock) = (environment::read_input(context)?, environment::read_lock(context)?);
     // A site may change values: the proof below says whether every image is still a locked one.
@@ -211,67 +168,6 @@ pub(crate) fn run(context: &CommandContext, args: &DeployArgs) -> Result<()> {
         namespaces,
     };
     environment::block_on(work.run(&asked))
-}
-
-/// The releases of gantry.yaml that are to be deployed.
-struct AskedReleases {
-    charts: Vec<SelectedRelease>,
-    manifests: Vec<SelectedManifests>,
-}
-
-impl AskedReleases {
-    fn names(&self) -> Vec<&str> {
-        let charts = self.charts.iter().map(SelectedRelease::name);
-        charts.chain(self.manifests.iter().map(SelectedManifests::name)).collect()
-    }
-
-    /// The releases with the namespaces that they have in this cluster.
-    fn for_cluster(&self, cluster: &Cluster) -> Self {
-        Self {
-            charts: self.charts.iter().map(|one| one.for_cluster(cluster)).collect(),
-            manifests: self.manifests.iter().map(|one| one.for_cluster(cluster)).collect(),
-        }
-    }
-}
-
-/// A release with what deploys it.
-enum Deployment<'a> {
-    Chart(&'a Deployer<'a>, &'a PlannedRelease),
-    Manifests(&'a ManifestDeployer<'a>, &'a PlannedManifests),
-}
-
-impl Deployment<'_> {
-    fn name(&self) -> &str {
-        match self {
-            Self::Chart(_, planned) => planned.name(),
-            Self::Manifests(_, planned) => planned.name(),
-        }
-    }
-
-    async fn require_rights(&self) -> deploy::Result<()> {
-        match self {
-            Self::Chart(deployer, planned) => {
-                deployer.require_rights(std::slice::from_ref(*planned)).await
-            }
-            Self::Manifests(deployer, planned) => {
-                deployer.require_rights(std::slice::from_ref(*planned)).await
-            }
-        }
-    }
-
-    async fn plan(&self) -> deploy::Result<DeployPlan> {
-        match self {
-            Self::Chart(deployer, planned) => deployer.plan(planned).await,
-            Self::Manifests(deployer, planned) => deployer.plan(planned).await,
-        }
-    }
-
-    async fn deploy(&self, watch: &ReleaseProgressView) -> deploy::Result<DeployedRelease> {
-        match self {
-            Self::Chart(deployer, planned) => deployer.deploy(planned, watch).await,
-            Self::Manifests(deployer, planned) => deployer.deploy(planned, watch).await,
-        }
-    }
 }
 
 /// What is the same for all releases of one run.
@@ -390,41 +286,10 @@ impl DeployRun<'_> {
         }
     }
 
-    /// Opens what the charts come from. Their temporary files are deleted when this is dropped.
     fn open_archives(&self) -> Result<ChartArchives<'_>> {
-        let folder = site_folder(&self.args.site);
-        let registry = &self.site.registry;
-        let (client, mirrors) = self.context.build_site_registry_client(
-            registry,
-            folder,
-            choose_credentials(self.args),
-        )?;
-        let from = match self.args.from.as_slice() {
-            [] => None,
-            some => Some(environment::open_source(some)?),
-        };
-        Ok(ChartArchives {
-            base: &self.context.directory,
-            from,
-            // It is a fallback only: one that cannot be opened is as good as none.
-            store: self.context.open_existing_store().ok().flatten(),
-            registry,
-            client,
-            mirrors,
-            scratch: ScratchFolder::new("gantry-charts-")?,
-        })
-    }
-
-    fn build_post_render_command(&self) -> Result<PostRenderCommand> {
-        let directory = environment::make_absolute(&self.context.directory)?;
-        let mut arguments = vec![
-            format!("--site={}", environment::make_absolute(&self.args.site)?.display()),
-            format!("--directory={}", directory.display()),
-            format!("--lock={}", directory.join(environment::LOCK).display()),
-        ];
-        let receipts = self.receipts.iter();
-        arguments.extend(receipts.map(|file| format!("--receipt={}", file.display())));
-        Ok(PostRenderCommand { program: environment::find_own_binary()?, arguments })
+        let site = (&self.site, self.args.site.as_path());
+        let credentials = choose_credentials(self.args);
+        site_releases::open_chart_archives(self.context, site, &self.args.from, credentials)
     }
 
     async fn prepare_charts(
@@ -445,7 +310,11 @@ impl DeployRun<'_> {
             binary,
             has_plugins,
             facts,
-            post_render: self.build_post_render_command()?,
+            post_render: site_releases::build_post_render_command(
+                self.context,
+                &self.args.site,
+                &self.receipts,
+            )?,
             workarounds: &workarounds,
             unwired: self.choose_unwired_policy(),
             pin: self.args.pin,
@@ -507,23 +376,13 @@ impl DeployRun<'_> {
     fn report_leftovers(&self, name: &str, prepared: Option<&InstallableRelease>) -> Result<()> {
         let Some(prepared) = prepared else { return Ok(()) };
         let ui = &self.context.ui;
-        for line in prepared.report().open_leftovers(|_| false).lines() {
-            ui.print_warning(&format!("{name}: {line}"));
-        }
-        for note in &prepared.report().notes {
-            ui.print_warning(&format!("{name}: not changed: {note}"));
-        }
-        if let InstallableRelease::Chart(chart) = prepared
-            && let Some(hint) = describe_unpinned(&chart.unpinned)
-        {
-            ui.print_warning(&format!("{name}: {hint}"));
-        }
-        for left in &prepared.wiring().leftovers {
-            ui.print_warning(&format!(
-                "{name}: not configured for offline use: {}: {}; {}",
-                left.place, left.what, left.next
-            ));
-        }
+        let named = BTreeSet::new();
+        let unpinned = match prepared {
+            InstallableRelease::Chart(chart) => &chart.unpinned,
+            InstallableRelease::Manifests(_) => &named,
+        };
+        let (report, wiring) = (prepared.report(), prepared.wiring());
+        site_releases::warn_about_leftovers(self.context, name, report, wiring, unpinned);
         if let Some(folder) = &self.args.mirrors
             && !self.args.dry_run
         {
@@ -622,20 +481,6 @@ impl DeployRun<'_> {
     }
 }
 
-/// What is not sure of images that the pods name by their tag alone, and what helps; `None` if there are none.
-fn describe_unpinned(images: &BTreeSet<Reference>) -> Option<String> {
-    let first = images.first()?;
-    let more = match images.len() - 1 {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    Some(format!(
-        "the pods of {first}{more} restart when the tag has new content, and nodes that have the tag pull it again only \
-         with --pull-policy Always: the site's registry keeps another digest than the source, or was not asked. \
-         --pin digest names that digest instead (policies and the webhook then need the receipt of the load)"
-    ))
-}
-
 /// Reads what the namespaces need: pull secret and CA of the site, and what the arguments say.
 fn read_site_objects(args: &DeployArgs, site: &Site) -> Result<SiteObjects> {
     let folder = site_folder(&args.site);
@@ -650,120 +495,4 @@ fn read_site_objects(args: &DeployArgs, site: &Site) -> Result<SiteObjects> {
 
 fn choose_credentials(args: &DeployArgs) -> Credentials {
     args.registry_auth.as_deref().map_or_else(Credentials::from_system, Credentials::from_file)
-}
-
-fn describe_deployment(done: &DeployedRelease) -> String {
-    let what = match done.action {
-        ReleaseAction::None => "no change".to_owned(),
-        action => format!("{}, objects changed: {}", label_action(action), done.changed),
-    };
-    format!("{} is ready in {}: revision {} ({what})", done.release, done.namespace, done.revision)
-}
-
-/// What was done to a release, in the table.
-fn describe_action(done: &DeployedRelease) -> String {
-    let action = label_action(done.action);
-    match done.restarted.len() {
-        0 => action.to_owned(),
-        restarted => format!("{action}, {restarted} restarted"),
-    }
-}
-
-fn label_action(action: ReleaseAction) -> &'static str {
-    match action {
-        ReleaseAction::Install => "install",
-        ReleaseAction::Upgrade => "upgrade",
-        ReleaseAction::Restore => "put back",
-        ReleaseAction::None => "no change",
-        ReleaseAction::Mend => "repair, then install",
-    }
-}
-
-pub(super) fn format_summary(summary: &DeploySummary) -> String {
-    let rows = summary.releases.iter().map(|one| {
-        [
-            one.release.clone(),
-            one.namespace.clone(),
-            one.chart.clone(),
-            describe_action(one),
-            one.revision.to_string(),
-        ]
-    });
-    let mut text =
-        ui::format_table(["release", "namespace", "chart", "action", "revision"], rows.collect());
-    for one in summary.releases.iter().flat_map(|one| &one.beside) {
-        if one.object.starts_with("ServiceAccount") && one.outcome != SupportObjectStatus::Same {
-            let _ = writeln!(
-                text,
-                "{} now has the pull secret, since no chart value sets it",
-                one.object
-            );
-        }
-    }
-    for one in &summary.namespace_objects {
-        let done = match one.outcome {
-            SupportObjectStatus::Created => "created",
-            SupportObjectStatus::Changed => "changed",
-            SupportObjectStatus::Same | SupportObjectStatus::Kept => continue,
-        };
-        let _ = writeln!(text, "{done}: {}", one.object);
-    }
-    for one in summary.releases.iter().flat_map(|one| &one.drift) {
-        let _ = writeln!(text, "{}", describe_drift(one));
-    }
-    text
-}
-
-/// Says who changed which fields of an object, and what is done about it.
-fn describe_drift(drift: &FieldDrift) -> String {
-    let FieldDrift { object, manager, fields, outcome } = drift;
-    let what = match outcome {
-        DriftOutcome::Restored => "put back",
-        DriftOutcome::Adopted => "kept (--adopt-drift)",
-        DriftOutcome::Left => "left alone, since a controller owns it",
-    };
-    format!("{object}: {manager} changed {}: {what}", fields.join(", "))
-}
-
-pub(super) fn format_preview(planning: &DeployPreview) -> String {
-    let mut text = String::new();
-    if !planning.namespace_objects.is_empty() {
-        text.push_str("namespaces of site.yaml:\n");
-        push_support_objects(&mut text, &planning.namespace_objects);
-    }
-    for plan in &planning.releases {
-        let DeployPlan { release, namespace, chart, action, beside, changes, drift, notes } = plan;
-        let _ = writeln!(text, "{release} in {namespace} ({chart}): {}", label_action(*action));
-        push_support_objects(&mut text, beside);
-        for one in changes {
-            let sign = match one.change {
-                deploy::release::ObjectChange::Created => "+",
-                deploy::release::ObjectChange::Changed => "~",
-                deploy::release::ObjectChange::Removed => "-",
-            };
-            let _ = writeln!(text, "  {sign} {}", one.object);
-            for line in one.diff.lines() {
-                let _ = writeln!(text, "      {line}");
-            }
-        }
-        for one in drift {
-            let _ = writeln!(text, "  drift: {}", describe_drift(one));
-        }
-        for note in notes {
-            let _ = writeln!(text, "  note: {note}");
-        }
-    }
-    text
-}
-
-/// Adds a line for each object that is created, changed, or somebody else's.
-fn push_support_objects(text: &mut String, objects: &[SupportObject]) {
-    for one in objects.iter().filter(|one| one.outcome != SupportObjectStatus::Same) {
-        let word = match one.outcome {
-            SupportObjectStatus::Created => "+",
-            SupportObjectStatus::Changed => "~",
-            SupportObjectStatus::Same | SupportObjectStatus::Kept => "=",
-        };
-        let _ = writeln!(text, "  {word} {}", one.object);
-    }
 }

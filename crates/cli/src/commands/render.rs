@@ -2,6 +2,7 @@
 //! Flux follows. The crate `deploy` does the work: `prepare` moves, wires and proves each release, `render`
 //! makes files of it.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -305,7 +306,8 @@ async fn render_releases(
         let name = one.name();
         context.ui.print_status(&format!("{name}: preparing for {}", target.prefix));
         let prepared = preparer.prepare_release(one).await?;
-        site_releases::warn_about_leftovers(context, name, &prepared);
+        let (report, wiring) = (&prepared.report, &prepared.wiring);
+        site_releases::warn_about_leftovers(context, name, report, wiring, &prepared.unpinned);
         rendered.push(preparer.render_release(&prepared, hooks).await?);
     }
     let preparer = ManifestPreparer {
@@ -321,6 +323,9 @@ async fn render_releases(
     for one in &asked.manifests {
         context.ui.print_status(&format!("{}: preparing for {}", one.name(), target.prefix));
         let prepared = preparer.prepare_manifests(one).await?;
+        let (report, wiring) = (&prepared.report, &prepared.wiring);
+        let unpinned = BTreeSet::new();
+        site_releases::warn_about_leftovers(context, one.name(), report, wiring, &unpinned);
         let namespace = one.set.namespace.as_deref().unwrap_or_default();
         rendered.push(preparer.render_manifests(&prepared, namespace)?);
     }

@@ -1,0 +1,73 @@
+//! The releases that `gantry deploy` deploys: charts by helm, plain manifests by Gantry itself.
+
+use cluster::Cluster;
+use deploy::prepare::{SelectedManifests, SelectedRelease};
+use deploy::release::{
+    DeployPlan, DeployedRelease, Deployer, ManifestDeployer, PlannedManifests, PlannedRelease,
+};
+
+use crate::live_view::ReleaseProgressView;
+
+/// The releases of gantry.yaml that are to be deployed.
+pub(super) struct AskedReleases {
+    pub(super) charts: Vec<SelectedRelease>,
+    pub(super) manifests: Vec<SelectedManifests>,
+}
+
+impl AskedReleases {
+    pub(super) fn names(&self) -> Vec<&str> {
+        let charts = self.charts.iter().map(SelectedRelease::name);
+        charts.chain(self.manifests.iter().map(SelectedManifests::name)).collect()
+    }
+
+    /// The releases with the namespaces that they have in this cluster.
+    pub(super) fn for_cluster(&self, cluster: &Cluster) -> Self {
+        Self {
+            charts: self.charts.iter().map(|one| one.for_cluster(cluster)).collect(),
+            manifests: self.manifests.iter().map(|one| one.for_cluster(cluster)).collect(),
+        }
+    }
+}
+
+/// A release with what deploys it.
+pub(super) enum Deployment<'a> {
+    Chart(&'a Deployer<'a>, &'a PlannedRelease),
+    Manifests(&'a ManifestDeployer<'a>, &'a PlannedManifests),
+}
+
+impl Deployment<'_> {
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::Chart(_, planned) => planned.name(),
+            Self::Manifests(_, planned) => planned.name(),
+        }
+    }
+
+    pub(super) async fn require_rights(&self) -> deploy::Result<()> {
+        match self {
+            Self::Chart(deployer, planned) => {
+                deployer.require_rights(std::slice::from_ref(*planned)).await
+            }
+            Self::Manifests(deployer, planned) => {
+                deployer.require_rights(std::slice::from_ref(*planned)).await
+            }
+        }
+    }
+
+    pub(super) async fn plan(&self) -> deploy::Result<DeployPlan> {
+        match self {
+            Self::Chart(deployer, planned) => deployer.plan(planned).await,
+            Self::Manifests(deployer, planned) => deployer.plan(planned).await,
+        }
+    }
+
+    pub(super) async fn deploy(
+        &self,
+        watch: &ReleaseProgressView,
+    ) -> deploy::Result<DeployedRelease> {
+        match self {
+            Self::Chart(deployer, planned) => deployer.deploy(planned, watch).await,
+            Self::Manifests(deployer, planned) => deployer.deploy(planned, watch).await,
+        }
+    }
+}
