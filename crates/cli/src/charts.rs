@@ -14,7 +14,7 @@ use crate::error::{CommandError, Result};
 
 /// The options of helm that decide how a chart renders.
 #[derive(clap::Args)]
-pub(crate) struct RenderArgs {
+pub(crate) struct HelmRenderArgs {
     #[command(flatten)]
     pub(crate) values: ValuesArgs,
     /// The chart's version, or a range such as ^1.2; for charts in a registry or repository.
@@ -35,7 +35,7 @@ pub(crate) struct RenderArgs {
     api_versions: Vec<String>,
 }
 
-impl RenderArgs {
+impl HelmRenderArgs {
     /// The namespace (`--namespace`), if one was given.
     pub(crate) fn namespace(&self) -> Option<&str> {
         self.namespace.as_deref()
@@ -89,7 +89,7 @@ pub(crate) fn render_chart(
     values: &ValuesArgs,
     namespace: Option<&str>,
 ) -> Result<String> {
-    let args = RenderArgs {
+    let args = HelmRenderArgs {
         values: ValuesArgs::default(),
         version: None,
         release: None,

@@ -7,10 +7,16 @@ use std::path::{Path, PathBuf};
 use chart::report::RelocationReport;
 use chart::wiring::OfflineWiring;
 use clap::ValueEnum;
-use deploy::prepare::{ChartArchives, LeftoverWorkaround, PostRenderCommand};
+use cluster::Cluster;
+use deploy::prepare::{
+    ChartArchives, LeftoverWorkaround, PostRenderCommand, SelectedManifests, SelectedRelease,
+    select_manifests, select_releases,
+};
 use net::Credentials;
 use remote::scratch::ScratchFolder;
 use types::Reference;
+use types::input::Input;
+use types::lock::Lock;
 use types::site::{Site, site_folder};
 
 use crate::context::CommandContext;
@@ -37,6 +43,41 @@ impl From<WorkaroundOption> for LeftoverWorkaround {
             WorkaroundOption::Mirrors => Self::Mirrors,
             WorkaroundOption::Webhook => Self::Webhook,
             WorkaroundOption::Accept => Self::Accept,
+        }
+    }
+}
+
+/// The releases of gantry.yaml that a command line names, or all of them.
+pub(crate) struct AskedReleases {
+    pub(crate) charts: Vec<SelectedRelease>,
+    pub(crate) manifests: Vec<SelectedManifests>,
+}
+
+impl AskedReleases {
+    /// Selects them by their names; without names, all.
+    pub(crate) fn select(
+        context: &CommandContext,
+        input: &Input,
+        lock: &Lock,
+        names: &[String],
+    ) -> Result<Self> {
+        Ok(Self {
+            charts: select_releases(&context.directory, input, lock, names)?,
+            manifests: select_manifests(input, lock, names)?,
+        })
+    }
+
+    /// The names, charts first.
+    pub(crate) fn names(&self) -> Vec<&str> {
+        let charts = self.charts.iter().map(SelectedRelease::name);
+        charts.chain(self.manifests.iter().map(SelectedManifests::name)).collect()
+    }
+
+    /// The releases with the namespaces that they have in this cluster.
+    pub(crate) fn for_cluster(&self, cluster: &Cluster) -> Self {
+        Self {
+            charts: self.charts.iter().map(|one| one.for_cluster(cluster)).collect(),
+            manifests: self.manifests.iter().map(|one| one.for_cluster(cluster)).collect(),
         }
     }
 }

@@ -14,7 +14,7 @@ use cluster::{Cluster, FieldConflicts};
 use deploy::prepare::{
     ChartArchives, ClusterFacts, InstallableRelease, LeftoverWorkaround, ManifestPreparer,
     OfflineRules, ReleasePreparer, SelectedManifests, SelectedRelease, UnwiredPolicy,
-    select_manifests, select_releases, sort_by_install_order,
+    sort_by_install_order,
 };
 use deploy::release::{
     DeployOptions, DeployedRelease, Deployer, DriftPolicy, ForeignReleases, ManifestDeployer,
@@ -38,10 +38,10 @@ use crate::error::{CommandError, Result};
 use crate::live_view::ReleaseProgressView;
 use crate::output_files::{OutputKind, OverwriteArgs};
 use crate::site_digests::{KnownSite, SiteReceiptArgs};
-use crate::site_releases::{self, WorkaroundOption};
+use crate::site_releases::{self, AskedReleases, WorkaroundOption};
 use crate::value_parsers::{SECOND, WEEK, duration_within};
 
-use self::deployment::{AskedReleases, Deployment};
+use self::deployment::Deployment;
 use self::results::describe_deployment;
 
 pub(super) use self::results::{DeployPreview, DeploySummary, format_preview, format_summary};
@@ -141,10 +141,7 @@ pub(crate) fn run(context: &CommandContext, args: &DeployArgs) -> Result<()> {
     // A site may change values: the proof below says whether every image is still a locked one.
     environment::require_current_lock(context, &input, &lock, FileComparison::Nothing)?;
     let site = environment::read_site(&args.site)?;
-    let asked = AskedReleases {
-        charts: select_releases(&context.directory, &input, &lock, &args.releases)?,
-        manifests: select_manifests(&input, &lock, &args.releases)?,
-    };
+    let asked = AskedReleases::select(context, &input, &lock, &args.releases)?;
     let objects = read_site_objects(args, &site)?;
     let namespaces = match &site.namespaces {
         Some(_) => Some(SiteNamespaceObjects::of_site(&site, objects.clone())?),

@@ -14,7 +14,7 @@ use types::Reference;
 use types::input::{self, ChartSource};
 
 use crate::chart_values::ChartValues;
-use crate::charts::{self, RenderArgs};
+use crate::charts::{self, HelmRenderArgs};
 use crate::context::CommandContext;
 use crate::error::{CommandError, Result};
 use crate::manifests::{is_manifest_argument, read_manifest_stream};
@@ -53,7 +53,7 @@ pub(crate) struct ImagesArgs {
     #[arg(value_name = "CHART")]
     charts: Vec<String>,
     #[command(flatten)]
-    render: RenderArgs,
+    render: HelmRenderArgs,
     /// Render the chart once more with these values files on top (separated by commas); may be given
     /// several times. The images of all renders are listed.
     #[arg(long, value_name = "FILES")]

@@ -24,7 +24,7 @@ use types::own_image;
 use types::site::RegistryTarget;
 use types::site_content::{SiteContent, SiteRoot};
 
-use crate::charts::{self, RenderArgs};
+use crate::charts::{self, HelmRenderArgs};
 use crate::context::CommandContext;
 use crate::error::{CommandError, ErrorKind, Result};
 use crate::output_files::{OutputKind, OverwriteArgs};
@@ -63,7 +63,7 @@ pub(crate) struct RelocateArgs {
     #[arg(required = true, num_args = 1.., value_name = "CHART")]
     pub(super) chart: Vec<String>,
     #[command(flatten)]
-    pub(super) render: RenderArgs,
+    pub(super) render: HelmRenderArgs,
     /// The site file (site.yaml): its registry, naming and pull secret.
     #[arg(long, value_name = "FILE", required_unless_present = "to", conflicts_with = "to")]
     pub(super) site: Option<PathBuf>,

@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 
 use chart::relocate::{PullPolicy, RelocationTarget};
 use deploy::prepare::{
-    ClusterFacts, ManifestPreparer, OfflineRules, ReleasePreparer, SelectedManifests,
-    SelectedRelease, UnwiredPolicy, select_manifests, select_releases,
+    ClusterFacts, ManifestPreparer, OfflineRules, ReleasePreparer, UnwiredPolicy,
 };
 use deploy::render::{FolderChanges, HookManifests, RenderFolder, RenderScope, RenderedRelease};
 use net::Credentials;
@@ -26,7 +25,7 @@ use crate::context::CommandContext;
 use crate::error::{CommandError, ErrorKind, Result};
 use crate::output_files::{self, OutputKind, OverwriteArgs};
 use crate::site_digests::{KnownSite, SiteReceiptArgs};
-use crate::site_releases::{self, WorkaroundOption};
+use crate::site_releases::{self, AskedReleases, WorkaroundOption};
 use crate::{environment, ui};
 
 /// Write the manifests of the releases of gantry.yaml as files, for a Git repository that Argo CD or Flux
@@ -194,11 +193,8 @@ fn run(context: &CommandContext, args: &RenderReleasesArgs) -> Result<()> {
     // A site may change values: the proof says whether every image is still a locked one.
     environment::require_current_lock(context, &input, &lock, FileComparison::Nothing)?;
     let site = environment::read_site(site_file)?;
-    let asked = AskedReleases {
-        charts: select_releases(&context.directory, &input, &lock, &args.releases)?,
-        manifests: select_manifests(&input, &lock, &args.releases)?,
-    }
-    .with_namespaces(args.namespace.as_deref())?;
+    let asked = AskedReleases::select(context, &input, &lock, &args.releases)?;
+    let asked = name_namespaces(asked, args.namespace.as_deref())?;
     for folder in std::iter::once(out).chain(args.secrets.as_deref()) {
         output_files::check_folder(folder)?;
     }
@@ -230,25 +226,17 @@ fn run(context: &CommandContext, args: &RenderReleasesArgs) -> Result<()> {
     }
 }
 
-/// The releases that are written.
-struct AskedReleases {
-    charts: Vec<SelectedRelease>,
-    manifests: Vec<SelectedManifests>,
-}
-
-impl AskedReleases {
-    /// The releases with their namespaces. Without a cluster there is none that could stand in for one.
-    fn with_namespaces(mut self, named: Option<&str>) -> Result<Self> {
-        for chart in &mut self.charts {
-            let name = chart.name().to_owned();
-            chart.chart.namespace = choose_namespace(&name, chart.chart.namespace.take(), named)?;
-        }
-        for set in &mut self.manifests {
-            let name = set.name().to_owned();
-            set.set.namespace = choose_namespace(&name, set.set.namespace.take(), named)?;
-        }
-        Ok(self)
+/// The releases with their namespaces. Without a cluster there is none that could stand in for one.
+fn name_namespaces(mut asked: AskedReleases, named: Option<&str>) -> Result<AskedReleases> {
+    for chart in &mut asked.charts {
+        let name = chart.name().to_owned();
+        chart.chart.namespace = choose_namespace(&name, chart.chart.namespace.take(), named)?;
     }
+    for set in &mut asked.manifests {
+        let name = set.name().to_owned();
+        set.set.namespace = choose_namespace(&name, set.set.namespace.take(), named)?;
+    }
+    Ok(asked)
 }
 
 /// The namespace of a release: that of gantry.yaml, else the one on the command line.

@@ -77,7 +77,7 @@ fn one_line_carries_all_images_of_an_archive_or_those_that_are_chosen() {
 
     for (images, parts) in [
         ("- {archive: akko-images.tar.gz, images: [akka/*]}\n", ["\"akka/*\"", names[0]]),
-        ("- {archive: none.tar}\n", ["none.tar", "No such file"]),
+        ("- {archive: none.tar}\n", ["none.tar does not exist", "check the path"]),
         ("- {archive: akko-images.tar.gz, platforms: [linux/s390x]}\n", [names[0], "linux/s390x"]),
     ] {
         gantry.write_file("gantry.yaml", &format!("version: 1\nname: a\nimages:\n{images}"));

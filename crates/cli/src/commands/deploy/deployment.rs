@@ -1,33 +1,10 @@
 //! The releases that `gantry deploy` deploys: charts by helm, plain manifests by Gantry itself.
 
-use cluster::Cluster;
-use deploy::prepare::{SelectedManifests, SelectedRelease};
 use deploy::release::{
     DeployPlan, DeployedRelease, Deployer, ManifestDeployer, PlannedManifests, PlannedRelease,
 };
 
 use crate::live_view::ReleaseProgressView;
-
-/// The releases of gantry.yaml that are to be deployed.
-pub(super) struct AskedReleases {
-    pub(super) charts: Vec<SelectedRelease>,
-    pub(super) manifests: Vec<SelectedManifests>,
-}
-
-impl AskedReleases {
-    pub(super) fn names(&self) -> Vec<&str> {
-        let charts = self.charts.iter().map(SelectedRelease::name);
-        charts.chain(self.manifests.iter().map(SelectedManifests::name)).collect()
-    }
-
-    /// The releases with the namespaces that they have in this cluster.
-    pub(super) fn for_cluster(&self, cluster: &Cluster) -> Self {
-        Self {
-            charts: self.charts.iter().map(|one| one.for_cluster(cluster)).collect(),
-            manifests: self.manifests.iter().map(|one| one.for_cluster(cluster)).collect(),
-        }
-    }
-}
 
 /// A release with what deploys it.
 pub(super) enum Deployment<'a> {

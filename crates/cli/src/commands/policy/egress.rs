@@ -10,7 +10,7 @@ use policy::{PolicyGap, coverage};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::charts::{self, RenderArgs};
+use crate::charts::{self, HelmRenderArgs};
 use crate::commands::manifest_output::{self, ManifestOutputArgs, WrittenObject, describe_objects};
 use crate::context::CommandContext;
 use crate::environment;
@@ -47,7 +47,7 @@ pub(crate) struct PolicyEgressArgs {
     #[arg(num_args = 0.., value_name = "CHART")]
     chart: Vec<String>,
     #[command(flatten)]
-    render: RenderArgs,
+    render: HelmRenderArgs,
     /// The site file (site.yaml): its registry.
     #[arg(long, value_name = "FILE")]
     pub(super) site: PathBuf,
