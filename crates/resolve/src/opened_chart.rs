@@ -143,7 +143,7 @@ impl OpenedChart {
         let Some(lean) = lean else { return self.render_variant(Some(overlay)) };
         let render = |binary: &helm::HelmBinary, release: &helm::ReleaseSpec| {
             let mut release = release.clone();
-            release.chart = lean.to_owned();
+            lean.clone_into(&mut release.chart);
             binary.render_templates(&release)
         };
         self.render_with(Some(overlay), render)

@@ -98,9 +98,8 @@ impl SiteCaObject {
 
     /// Refuses an object without exactly one valid name. The error names the key.
     pub(crate) fn check_keys(&self) -> Result<(), String> {
-        let name = match (&self.config_map, &self.secret) {
-            (Some(name), None) | (None, Some(name)) => name,
-            _ => return Err("write either configMap: NAME or secret: NAME".to_owned()),
+        let ((Some(name), None) | (None, Some(name))) = (&self.config_map, &self.secret) else {
+            return Err("write either configMap: NAME or secret: NAME".to_owned());
         };
         require_name(name, LONGEST_NAME)?;
         let is_key = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');

@@ -171,7 +171,7 @@ fn list_candidates(
                 match (map.contains_key("digest"), map.contains_key("tag"), image.tag()) {
                     (true, _, _) => add(path.key("digest"), digest, image),
                     (false, true, Some(tag)) => {
-                        add(path.key("tag"), format!("{tag}@{digest}"), image)
+                        add(path.key("tag"), format!("{tag}@{digest}"), image);
                     }
                     (false, _, _) => {}
                 }

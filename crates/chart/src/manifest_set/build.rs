@@ -178,8 +178,8 @@ fn refuse_templates(
 ) -> Result<(), ManifestFault> {
     for (index, document) in manifests.documents.iter().enumerate() {
         let identity = ["/apiVersion", "/kind", "/metadata/name", "/metadata/namespace"];
-        let texts = identity.iter().filter_map(|at| document.value.pointer(at)?.as_str());
-        if let Some(text) = texts.filter_map(find_template).next() {
+        let mut texts = identity.iter().filter_map(|at| document.value.pointer(at)?.as_str());
+        if let Some(text) = texts.find_map(find_template) {
             return Err(ManifestFault::Template { place: place(index), text });
         }
     }

@@ -62,7 +62,7 @@ fn digest(index: usize) -> String {
 }
 
 fn site_content() -> SiteContent {
-    let images: String = IMAGES
+    let images: Vec<String> = IMAGES
         .iter()
         .enumerate()
         .map(|(index, name)| {
@@ -74,7 +74,8 @@ fn site_content() -> SiteContent {
             )
         })
         .collect();
-    let lock = format!("version: 1\nname: l\nplatforms: [linux/amd64]\nimages:\n{images}");
+    let lock =
+        format!("version: 1\nname: l\nplatforms: [linux/amd64]\nimages:\n{}", images.concat());
     let lock = Lock::parse("gantry.lock", &lock).unwrap();
     SiteContent::new(&[lock], &[], &registry()).unwrap()
 }

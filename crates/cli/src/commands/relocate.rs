@@ -10,13 +10,13 @@ use chart::image_pins::{self, PinnedValue};
 use chart::mirrors::RegistryScheme;
 use chart::offline;
 use chart::phone_home::PhoneHomeFinding;
-use chart::relocate::{self, ProofVerdict, PullPolicy, RelocationTarget};
+use chart::relocate::{self, ProofVerdict, PullPolicy, Relocation, RelocationTarget};
 use chart::report::{LeftoverKind, RelocationReport};
 use chart::wiring::patch::PatchFile;
 use chart::wiring::{self, OfflineWiring};
 use clap::ValueEnum;
 use deploy::prepare::{OfflineChanges, OfflineRules};
-use resolve::FileComparison;
+use resolve::{FileComparison, OpenedChart};
 use serde::Serialize;
 use types::ImagePin;
 use types::naming::{NamingRule, RegistryPrefix};
@@ -166,6 +166,56 @@ pub(crate) struct RelocateSummary {
     pub(super) pinned: Vec<PinnedValue>,
 }
 
+/// Writes the digests that the site has into the overlay, as `--pin` says. Returns the values that have one.
+fn pin_overlay_digests(
+    context: &CommandContext,
+    args: &RelocateArgs,
+    release: &OpenedChart,
+    moved: &mut Relocation,
+    known: Option<&mut KnownSite>,
+) -> Result<Vec<PinnedValue>> {
+    let pin = read_pin(args)?;
+    if pin == ImagePin::None {
+        return Ok(vec![]);
+    }
+    let Some(known) = known else {
+        return Err(CommandError::usage_error(
+            "digests are pinned by a lock, and there is no gantry.lock here",
+        )
+        .with_hint("name its folder with -C, or write --pin none"));
+    };
+    // A tag that the site has in another index than the source: which one is asked for each image.
+    let of_chart: Vec<_> = moved.proof.moved.iter().map(|one| one.from.clone()).collect();
+    let is_used = |root: &SiteRoot| {
+        let mut own = of_chart.iter().filter(|image| image.name() == root.source().name());
+        own.any(|image| root.is_meant_by(image))
+    };
+    known.ask_registry(context, is_used)?;
+    let render = |overlay: Option<&str>| release.render_variant(overlay);
+    let with = image_pins::pin_overlay(
+        release.chart(),
+        release.values(),
+        &moved.overlay,
+        known.content(),
+        pin,
+        &render,
+    )
+    .map_err(|error| release.to_remote_error(error))?;
+    moved.overlay = with.overlay;
+    Ok(with.values)
+}
+
+/// Refuses an overlay of which `--set` would override a value. Helm itself is asked.
+fn refuse_overridden_overlay(release: &OpenedChart, overlay: &str) -> Result<()> {
+    let values = chart::values::read_values("the overlay", overlay)?;
+    let Some(value) = release.find_value_overridden_by_set(&values)? else { return Ok(()) };
+    Err(CommandError::usage_error(format!(
+        "{value} is given with --set or one of its siblings, which in helm override every values file, \
+         the overlay too"
+    ))
+    .with_hint("write it to a values file and give that with -f"))
+}
+
 /// Relocates a chart.
 pub(super) fn relocate_chart(context: &CommandContext, args: &RelocateArgs) -> Result<()> {
     let file = args.overlay.clone().unwrap_or_else(|| PathBuf::from("overlay.yaml"));
@@ -216,43 +266,8 @@ pub(super) fn relocate_chart(context: &CommandContext, args: &RelocateArgs) -> R
             moved = relocate(Some(known.content()))?;
         }
     }
-    let mut pinned = vec![];
-    let pin = read_pin(args)?;
-    if pin != ImagePin::None {
-        let Some(known) = &mut known else {
-            return Err(CommandError::usage_error(
-                "digests are pinned by a lock, and there is no gantry.lock here",
-            )
-            .with_hint("name its folder with -C, or write --pin none"));
-        };
-        // A tag that the site has in another index than the source: which one is asked for each image.
-        let of_chart: Vec<_> = moved.proof.moved.iter().map(|one| one.from.clone()).collect();
-        let is_used = |root: &SiteRoot| {
-            let mut own = of_chart.iter().filter(|image| image.name() == root.source().name());
-            own.any(|image| root.is_meant_by(image))
-        };
-        known.ask_registry(context, is_used)?;
-        let with = image_pins::pin_overlay(
-            release.chart(),
-            release.values(),
-            &moved.overlay,
-            known.content(),
-            pin,
-            &render,
-        )
-        .map_err(|error| release.to_remote_error(error))?;
-        moved.overlay = with.overlay;
-        pinned = with.values;
-    }
-    // Helm itself is asked whether `--set` would override a value of the overlay.
-    let values = chart::values::read_values("the overlay", &moved.overlay)?;
-    if let Some(value) = release.find_value_overridden_by_set(&values)? {
-        return Err(CommandError::usage_error(format!(
-            "{value} is given with --set or one of its siblings, which in helm override every values file, \
-             the overlay too"
-        ))
-        .with_hint("write it to a values file and give that with -f"));
-    }
+    let pinned = pin_overlay_digests(context, args, &release, &mut moved, known.as_mut())?;
+    refuse_overridden_overlay(&release, &moved.overlay)?;
     let scheme = if registry.plain_http { RegistryScheme::Http } else { RegistryScheme::Https };
     let report = RelocationReport::new(release.chart(), &target, scheme, &moved)?;
     // The render of the proof is reused, since a helm run takes a while on large charts.

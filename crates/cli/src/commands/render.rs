@@ -73,7 +73,6 @@ impl RenderArgs {
 
 /// The options of releases.
 #[derive(clap::Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub(crate) struct RenderReleasesArgs {
     /// The releases to write [default: all of gantry.yaml].
     #[arg(value_name = "RELEASE")]
@@ -296,7 +295,7 @@ async fn render_releases(
         let prepared = preparer.prepare_release(one).await?;
         let (report, wiring) = (&prepared.report, &prepared.wiring);
         site_releases::warn_about_leftovers(context, name, report, wiring, &prepared.unpinned);
-        rendered.push(preparer.render_release(&prepared, hooks).await?);
+        rendered.push(preparer.render_release(&prepared, hooks)?);
     }
     let preparer = ManifestPreparer {
         site,

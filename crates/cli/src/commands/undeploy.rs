@@ -33,6 +33,7 @@ Examples:
   gantry undeploy --site site.yaml web --dry-run
   gantry undeploy --namespace shop web                 # without gantry.yaml
   gantry undeploy --site site.yaml --delete-claims --delete-namespace")]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub(crate) struct UndeployArgs {
     /// The releases to remove [default: all of gantry.yaml].
     #[arg(value_name = "RELEASE")]

@@ -229,7 +229,6 @@ fn a_claim_that_no_provisioner_can_bind_ends_a_push_with_the_provisioners_words(
     let arguments = site.push(&site.claim("shared"), &["--create", "--access-mode", "RWX"]);
     let error = site.gantry.run(arguments).assert_exit_code(1).stderr;
     let took = started.elapsed();
-    println!("told after {took:?}");
     assert!(error.contains("it waits for the claim shared"), "{error}");
     assert!(error.contains("ReadWriteOnce"), "the provisioner's words: {error}");
     // A fifth of the time that it waits for a pod otherwise; the machine may be slow.

@@ -219,14 +219,14 @@ impl ReleasePreparer<'_> {
         write_file(&file, overlay)?;
         given.values.push(file);
         let post_renderer =
-            need.map(|need| self.build_post_renderer(offline, &need, files)).transpose()?;
+            need.map(|need| self.build_post_renderer(offline, need, files)).transpose()?;
         Ok(ReleaseInstall { release: given, post_renderer, labels: release_labels() })
     }
 
     fn build_post_renderer(
         &self,
         offline: &OfflineChanges,
-        need: &PostRenderNeed,
+        need: PostRenderNeed,
         files: &ScratchFolder,
     ) -> Result<PostRenderer> {
         let mut arguments = vec![format!("--pin={}", need.pin)];

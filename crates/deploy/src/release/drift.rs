@@ -269,10 +269,9 @@ impl MissingEntry {
         let mut value = object;
         for step in before {
             let inner = match step {
-                EntryStep::Key(key) => match value.as_object_mut() {
-                    Some(fields) => Some(fields.entry(key.clone()).or_insert(Value::Null)),
-                    None => None,
-                },
+                EntryStep::Key(key) => value
+                    .as_object_mut()
+                    .map(|fields| fields.entry(key.clone()).or_insert(Value::Null)),
                 EntryStep::Named(name) => value.as_array_mut().and_then(|items| {
                     items.iter_mut().find(|item| item["name"].as_str() == Some(name))
                 }),

@@ -210,8 +210,12 @@ impl SiteNamespaceObjects {
             names.entry(kind).or_default().extend(name.cloned());
         };
         let (maps, secrets) = self.objects.build_ca_objects();
-        maps.iter().for_each(|map| add("configmaps", map.metadata.name.as_ref()));
-        secrets.iter().for_each(|secret| add("secrets", secret.metadata.name.as_ref()));
+        for map in &maps {
+            add("configmaps", map.metadata.name.as_ref());
+        }
+        for secret in &secrets {
+            add("secrets", secret.metadata.name.as_ref());
+        }
         if let Some(pull) = &self.objects.pull_secret {
             add("secrets", Some(&pull.name));
             self.rules.service_accounts.iter().for_each(|name| add("serviceaccounts", Some(name)));

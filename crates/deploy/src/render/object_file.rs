@@ -150,7 +150,7 @@ pub(super) fn complete_namespaces(objects: &mut [RenderedObject], own: &str) {
         if is_cluster_scoped {
             object.id.namespace = None;
             metadata.remove("namespace");
-        } else if !metadata.get("namespace").is_some_and(|named| named.as_str() != Some("")) {
+        } else if metadata.get("namespace").is_none_or(|named| named.as_str() == Some("")) {
             metadata.insert("namespace".to_owned(), own.into());
         }
     }

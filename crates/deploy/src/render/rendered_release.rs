@@ -57,7 +57,7 @@ impl ReleasePreparer<'_> {
     ///
     /// # Errors
     /// An image would come from outside the site, or two objects would have the same file.
-    pub async fn render_release(
+    pub fn render_release(
         &self,
         prepared: &PreparedRelease,
         hooks: HookManifests,

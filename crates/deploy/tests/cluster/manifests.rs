@@ -221,7 +221,6 @@ fn variables(object: &Value) -> &Value {
 }
 
 #[tokio::test]
-#[expect(clippy::too_many_lines, reason = "one release, from its install to its removal")]
 async fn manifests_are_applied_pruned_put_back_and_removed() {
     let space = TestCluster::from_environment().create_namespace("apply-life");
     let stage = Stage::new(space.name()).await;

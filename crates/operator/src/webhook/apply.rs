@@ -100,8 +100,8 @@ async fn wait_for_deployment(cluster: &Cluster, namespace: &str, name: &str) -> 
         }
         let selector = format!("app.kubernetes.io/name={name}");
         let pods: Vec<Pod> = cluster.list_objects(scope, &selector).await?;
-        let living = pods.iter().filter(|pod| !is_being_deleted(pod));
-        let reason = living.filter_map(explain_pod).next();
+        let mut living = pods.iter().filter(|pod| !is_being_deleted(pod));
+        let reason = living.find_map(explain_pod);
         let is_late = started.elapsed() > LONGEST;
         if is_late {
             let (why, next) = match reason {

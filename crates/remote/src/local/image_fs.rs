@@ -172,7 +172,7 @@ impl FileTree for ImageTree<'_> {
         }
         match self.files.kept_document(place) {
             Some(bytes) => Ok(Some(bytes.to_owned())),
-            None => Err(self.files.explain_unkept(self.describe_path(path), place)),
+            None => Err(ImageFileSystem::explain_unkept(self.describe_path(path), place)),
         }
     }
 

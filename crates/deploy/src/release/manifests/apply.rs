@@ -168,9 +168,8 @@ impl ManifestDeployer<'_> {
     ) -> Result<()> {
         let recorded = history.newest().map(|newest| newest.content.objects.as_slice());
         // An object that looks the same may still have fields that the release gives up.
-        let is_new = |object: &RenderedObject| {
-            !recorded.unwrap_or_default().iter().any(|one| *one == object.value)
-        };
+        let is_new =
+            |object: &RenderedObject| !recorded.unwrap_or_default().contains(&object.value);
         let pairs = objects.iter().zip(&coming.judged);
         let pending: Vec<_> = pairs
             .filter(|(object, judged)| {

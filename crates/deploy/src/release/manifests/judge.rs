@@ -397,7 +397,9 @@ mod tests {
             json!({"kind": "ConfigMap", "metadata": {"resourceVersion": "2"}, "data": {"a": "1"}});
         assert_eq!(find_change(&live, same, None), JudgedChange::Same);
         let other = json!({"kind": "ConfigMap", "metadata": {}, "data": {"a": "2"}});
-        let JudgedChange::Changed(diff) = find_change(&live, other, None) else { panic!("same") };
+        let JudgedChange::Changed(diff) = find_change(&live, other, None) else {
+            unreachable!("it is another value")
+        };
         assert!(diff.contains("-  a: \"1\"\n+  a: \"2\""), "{diff}");
     }
 

@@ -189,7 +189,7 @@ impl ImageFileSystem {
 
     /// Why the content of a file that is named like a document was not kept: it is too large, or there
     /// are so many of them.
-    pub(super) fn explain_unkept(&self, what: String, place: FileLocation) -> Error {
+    pub(super) fn explain_unkept(what: String, place: FileLocation) -> Error {
         match place.size > MAX_KEPT {
             true => Error::TooLarge { what, size: place.size, most: MAX_KEPT },
             false => Error::Damaged {
