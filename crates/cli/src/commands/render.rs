@@ -37,8 +37,8 @@ use crate::{environment, ui};
 /// makes up in each render stays as the last run wrote it. Files of an earlier run that are no longer
 /// needed are removed; files that Gantry did not write are never touched.
 ///
-/// No cluster is asked. The namespace, its pull secret and the site's CA are not among the files: write
-/// them with your secret management.
+/// No cluster is asked. The namespace, its pull secret and the site's CA are not among the files: gantry
+/// render namespace writes them.
 #[derive(clap::Args)]
 #[command(
     args_conflicts_with_subcommands = true,
