@@ -307,9 +307,18 @@ pub fn without_server_fields(object: &Value) -> Value {
         for own in ["managedFields", "resourceVersion", "generation"] {
             metadata.remove(own);
         }
+        if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
+            annotations.remove(DEPLOYMENT_REVISION);
+            if annotations.is_empty() {
+                metadata.remove("annotations");
+            }
+        }
     }
     object
 }
+
+/// Where the controller of Deployments notes their revision (kubernetes.io, "Deployments").
+const DEPLOYMENT_REVISION: &str = "deployment.kubernetes.io/revision";
 
 /// The JSON merge patch (RFC 7396) that makes `after` of `before`; `None` when they are the same.
 fn find_merge_patch(before: &Value, after: &Value) -> Option<Value> {

@@ -19,6 +19,8 @@ use crate::Result;
 /// What the API server says of a webhook that cannot judge a dry run
 /// (kubernetes/apiserver, `pkg/admission/plugin/webhook`).
 const NO_DRY_RUN: &str = "does not support dry run";
+/// How often an object is compared that others write to at the same time.
+const MOST_TRIES: usize = 4;
 /// The manager of autoscalers, and the subresource that they write to.
 const AUTOSCALER: (&str, &str) = ("kube-controller-manager", "scale");
 
@@ -33,6 +35,8 @@ pub(super) struct JudgedObject {
     pub(super) drifted: Option<DriftedObject>,
     /// Fields that are left to the controllers that own them.
     pub(super) left: Vec<FieldDrift>,
+    /// The version of the object in the cluster that it was compared with.
+    pub(super) version: Option<String>,
 }
 
 /// What an apply does to an object.
@@ -117,18 +121,43 @@ impl ObjectJudge<'_> {
         object: &RenderedObject,
         applied: Option<&Value>,
     ) -> Result<Result<JudgedObject, Objection>> {
+        for _ in 1..MOST_TRIES {
+            let judged = self.compare_object(object, applied).await?;
+            let Ok(JudgedObject { change: JudgedChange::Changed(_), version, .. }) = &judged else {
+                return Ok(judged);
+            };
+            // A controller may have written between the read and the dry run: a Deployment's gets its
+            // revision noted. That is no change of the release.
+            let live = self.cluster.read_manifest(&object.id).await?;
+            if live.as_ref().and_then(read_version) == *version {
+                return Ok(judged);
+            }
+        }
+        self.compare_object(object, applied).await
+    }
+
+    /// Compares an object with the cluster's, and with what the API server would make of it.
+    async fn compare_object(
+        &self,
+        object: &RenderedObject,
+        applied: Option<&Value>,
+    ) -> Result<Result<JudgedObject, Objection>> {
         let id = &object.id;
-        let judged = |change, drifted, manifest: &Value, left| {
+        let mut version = None;
+        let judged = |change, drifted, manifest: &Value, left, version| {
             Ok(Ok(JudgedObject {
                 id: id.clone(),
                 manifest: manifest.clone(),
                 change,
                 drifted,
                 left,
+                version,
             }))
         };
-        let unknown =
-            |why: &str| judged(JudgedChange::Unknown(why.to_owned()), None, &object.value, vec![]);
+        let unknown = |why: &str| {
+            let change = JudgedChange::Unknown(why.to_owned());
+            judged(change, None, &object.value, vec![], None)
+        };
         let live = match self.cluster.read_manifest(id).await {
             Ok(live) => live,
             Err(Cause::NoKind { .. }) if self.brought.has_kind(id) => {
@@ -140,6 +169,7 @@ impl ObjectJudge<'_> {
             Err(error) => return Err(error.into()),
         };
         if let Some(live) = &live {
+            version = read_version(live);
             if live.pointer("/metadata/deletionTimestamp").is_some() {
                 return unknown("the one that exists is being deleted");
             }
@@ -159,7 +189,7 @@ impl ObjectJudge<'_> {
             None => JudgedChange::Created,
             Some(live) => find_change(live, after, drifted.as_ref()),
         };
-        judged(change, drifted, &manifest, left)
+        judged(change, drifted, &manifest, left, version)
     }
 
     fn find_other_owner(&self, id: &ObjectId, live: &Value) -> Option<Objection> {
@@ -324,6 +354,11 @@ fn leave_field(manifest: &mut Value, live: &Value, conflict: &FieldConflict) {
     if let Some(path) = find_owned_path(live, conflict) {
         path.remove_in(manifest);
     }
+}
+
+/// The version of an object in the cluster; it changes with each write.
+fn read_version(live: &Value) -> Option<String> {
+    live.pointer("/metadata/resourceVersion").and_then(Value::as_str).map(str::to_owned)
 }
 
 fn find_change(live: &Value, mut after: Value, drifted: Option<&DriftedObject>) -> JudgedChange {

@@ -276,6 +276,7 @@ mod tests {
             change,
             drifted: None,
             left: vec![],
+            version: None,
         }
     }
 
