@@ -4,7 +4,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 
 use chart::inspect::Inspection;
 use chart::{HelmChart, OperatorRules, RenderError, values};
@@ -18,8 +17,6 @@ use types::input::SetExpressions;
 const MAX_VALUES: u64 = 32 << 20;
 /// The name of the file with the merged `--set` values.
 const SET: &str = "set.yaml";
-/// The folder of the lean copy of the chart.
-const LEAN: &str = "lean";
 /// The name of the archive of a chart folder whose dependencies had to be built.
 const CHART: &str = "chart.tgz";
 
@@ -100,14 +97,7 @@ impl OpenedChart {
 
     /// Renders the chart and finds everything that it may run.
     pub fn inspect(&self, rules: &OperatorRules) -> remote::Result<Inspection> {
-        let lean = OnceLock::new();
-        let render = |overlay: Option<&str>| match overlay {
-            None => self.render_variant(None),
-            Some(overlay) => {
-                let chart = lean.get_or_init(|| self.write_lean_chart());
-                self.render_marked(overlay, chart.as_deref())
-            }
-        };
+        let render = |overlay: Option<&str>| self.render_variant(overlay);
         chart::inspect::inspect_chart(&self.chart, &self.values, &render, rules)
             .map_err(|error| self.to_remote_error(error))
     }
@@ -133,27 +123,11 @@ impl OpenedChart {
         self.render_with(overlay, helm::HelmBinary::render_templates)
     }
 
-    /// A copy of the chart for renders that only show where values come out; `None` if there can be none.
-    fn write_lean_chart(&self) -> Option<PathBuf> {
-        helm::write_lean_chart(&self.given.chart, &self.scratch.path().join(LEAN)).ok().flatten()
-    }
-
-    /// Renders with an overlay that marks values, from a lean copy of the chart where there is one.
-    fn render_marked(&self, overlay: &str, lean: Option<&Path>) -> Result<String, RenderError> {
-        let Some(lean) = lean else { return self.render_variant(Some(overlay)) };
-        let render = |binary: &helm::HelmBinary, release: &helm::ReleaseSpec| {
-            let mut release = release.clone();
-            lean.clone_into(&mut release.chart);
-            binary.render_templates(&release)
-        };
-        self.render_with(Some(overlay), render)
-    }
-
     /// Renders with the values alone, or with an overlay by the function `with_overlay`.
     fn render_with(
         &self,
         overlay: Option<&str>,
-        with_overlay: impl Fn(&helm::HelmBinary, &helm::ReleaseSpec) -> remote::Result<String>,
+        with_overlay: fn(&helm::HelmBinary, &helm::ReleaseSpec) -> remote::Result<String>,
     ) -> Result<String, RenderError> {
         let failed = |error: remote::Error| RenderError {
             message: match error {

@@ -2,8 +2,7 @@
 //! of leftovers and the pull secret.
 
 use std::collections::{BTreeSet, HashMap};
-use std::path::Path;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use chart::find::{Confidence, ImageScan};
@@ -41,11 +40,7 @@ pub(super) fn examine_chart(under_test: &ChartUnderTest, scan: &Scan) -> Result<
     };
     let failed = |error: &dyn std::fmt::Display| error.to_string();
     let stream = render(None).map_err(|error| failed(&error))?;
-    let render_lean = |lean: &Path, overlay: &str| {
-        ground::render_chart(Caller::Gantry, lean, own, scratch.path(), Some(overlay))
-    };
-    let renders = MeasuredRenders { archive, plain: &render, lean: &render_lean, typed: &typed };
-    let measured = measure_times(&chart, &user, &target, &renders)?;
+    let measured = measure_times(&chart, &user, &target, &render, &typed)?;
     let Measured { findings, relocation, .. } = &measured;
     let report = RelocationReport::new(&chart, &target, mirrors::RegistryScheme::Https, relocation)
         .map_err(|error| failed(&error))?;
@@ -234,16 +229,6 @@ struct Measured {
     relocate: Cost,
 }
 
-/// The ways in which a chart is rendered for a measurement.
-struct MeasuredRenders<'a> {
-    archive: &'a Path,
-    plain: &'a Render<'a>,
-    /// From a lean copy of the chart, with an overlay.
-    lean: &'a (dyn Fn(&Path, &str) -> Result<String, RenderError> + Sync + 'a),
-    /// As a person types it.
-    typed: &'a dyn Fn() -> Result<String, RenderError>,
-}
-
 /// Runs everything [`RUNS`] times. Each multiple by the clock is of a render right before, so that
 /// it says little of what else the machine does; CPU times are added up, since they are counted in
 /// steps of 10 milliseconds.
@@ -251,9 +236,9 @@ fn measure_times(
     chart: &HelmChart,
     user: &Value,
     target: &RelocationTarget,
-    renders: &MeasuredRenders,
+    render: &Render,
+    typed: &dyn Fn() -> Result<String, RenderError>,
 ) -> Result<Measured, String> {
-    let (render, typed) = (renders.plain, renders.typed);
     let rules = OperatorRules::builtin();
     let known = Mutex::new(HashMap::new());
     let recorded = |overlay: Option<&str>| {
@@ -266,20 +251,7 @@ fn measure_times(
         lock().insert(key, stream.clone());
         Ok(stream)
     };
-    let found = || {
-        // As `resolve::OpenedChart::inspect` does: the copy is made beside the first render.
-        let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
-        let lean = OnceLock::new();
-        let render = |overlay: Option<&str>| {
-            let Some(marked) = overlay else { return render(None) };
-            let copy = || remote::helm::write_lean_chart(renders.archive, folder.path());
-            match lean.get_or_init(|| copy().ok().flatten()) {
-                Some(lean) => (renders.lean)(lean, marked),
-                None => render(overlay),
-            }
-        };
-        inspect::inspect_chart(chart, user, &render, rules).map_err(|e| e.to_string())
-    };
+    let found = || inspect::inspect_chart(chart, user, render, rules).map_err(|e| e.to_string());
     let moved = || {
         relocate(chart, user, target, &RelocationOptions::default(), render)
             .map_err(|e| e.to_string())
