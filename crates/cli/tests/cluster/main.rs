@@ -4,6 +4,7 @@
 mod audit;
 mod deploy;
 mod drift;
+mod manifests;
 mod models;
 mod namespaces;
 mod platforms;
