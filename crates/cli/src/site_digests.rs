@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use chart::relocate::RelocationProof;
 use net::Credentials;
 use remote::site_receipt::read_site_receipt;
 use remote::site_registry::RegistryConnection;
@@ -85,6 +86,22 @@ impl KnownSite {
         &self.content
     }
 
+    /// Asks the registry about the indexes that a proof could not confirm, since the registry may not have
+    /// taken them. Returns whether something was learnt, so that the proof is to be made again.
+    pub(crate) fn ask_about_unconfirmed(
+        &mut self,
+        context: &CommandContext,
+        proof: &RelocationProof,
+    ) -> Result<bool> {
+        if proof.unconfirmed.is_empty() {
+            return Ok(false);
+        }
+        self.ask_registry(context, |root| {
+            let mut pins = proof.unconfirmed.iter().filter_map(|one| one.image.digest());
+            pins.any(|digest| root.role_of(digest).is_some())
+        })
+    }
+
     /// Asks the registry for the digests of these roots, whose state no receipt tells. A registry that
     /// does not answer is told, and leaves the content as it is. Returns whether anything was learnt.
     pub(crate) fn ask_registry(
@@ -129,3 +146,9 @@ impl KnownSite {
 pub(crate) const CONFIRM_HINT: &str = "load first, then run this where the site's registry can be reached, or give the receipt of the load with --receipt";
 /// How a digest is the same at every registry.
 pub(crate) const KEEP_HINT: &str = "or carry all platforms of the image, so that its digest stays: platforms: [all] in gantry.yaml";
+
+/// The error of pinning digests where no lock says which ones are meant.
+pub(crate) fn missing_lock_error() -> CommandError {
+    CommandError::usage_error("digests are pinned by a lock, and there is no gantry.lock here")
+        .with_hint("name its folder with -C, or write --pin none")
+}

@@ -134,15 +134,9 @@ fn move_images(context: &CommandContext, args: &PostRenderArgs) -> Result<String
     };
     let mut post = post_render(known.as_ref().map(KnownSite::content))?;
     if let Some(known) = &mut known
-        && !post.proof.unconfirmed.is_empty()
+        && known.ask_about_unconfirmed(context, &post.proof)?
     {
-        let is_pinned = |root: &SiteRoot| {
-            let mut pins = post.proof.unconfirmed.iter().filter_map(|one| one.image.digest());
-            pins.any(|digest| root.role_of(digest).is_some())
-        };
-        if known.ask_registry(context, is_pinned)? {
-            post = post_render(Some(known.content()))?;
-        }
+        post = post_render(Some(known.content()))?;
     }
     if let Some(error) = find_refusal(&post, &target) {
         return Err(error);

@@ -28,7 +28,9 @@ use crate::charts::{self, HelmRenderArgs};
 use crate::context::CommandContext;
 use crate::error::{CommandError, ErrorKind, Result};
 use crate::output_files::{OutputKind, OverwriteArgs};
-use crate::site_digests::{CONFIRM_HINT, KEEP_HINT, KnownSite, SiteReceiptArgs};
+use crate::site_digests::{
+    CONFIRM_HINT, KEEP_HINT, KnownSite, SiteReceiptArgs, missing_lock_error,
+};
 use crate::{environment, ui};
 
 /// Write a values file that makes a chart pull all of its images from the site's registry, or plain
@@ -179,10 +181,7 @@ fn pin_overlay_digests(
         return Ok(vec![]);
     }
     let Some(known) = known else {
-        return Err(CommandError::usage_error(
-            "digests are pinned by a lock, and there is no gantry.lock here",
-        )
-        .with_hint("name its folder with -C, or write --pin none"));
+        return Err(missing_lock_error());
     };
     // A tag that the site has in another index than the source: which one is asked for each image.
     let of_chart: Vec<_> = moved.proof.moved.iter().map(|one| one.from.clone()).collect();
@@ -256,15 +255,9 @@ pub(super) fn relocate_chart(context: &CommandContext, args: &RelocateArgs) -> R
     let mut moved = relocate(known.as_ref().map(KnownSite::content))?;
     // The registry is asked only where the chart pins an index that it may not have taken.
     if let Some(known) = &mut known
-        && !moved.proof.unconfirmed.is_empty()
+        && known.ask_about_unconfirmed(context, &moved.proof)?
     {
-        let is_pinned = |root: &SiteRoot| {
-            let mut pins = moved.proof.unconfirmed.iter().filter_map(|one| one.image.digest());
-            pins.any(|digest| root.role_of(digest).is_some())
-        };
-        if known.ask_registry(context, is_pinned)? {
-            moved = relocate(Some(known.content()))?;
-        }
+        moved = relocate(Some(known.content()))?;
     }
     let pinned = pin_overlay_digests(context, args, &release, &mut moved, known.as_mut())?;
     refuse_overridden_overlay(&release, &moved.overlay)?;

@@ -13,7 +13,7 @@ use chart::{OperatorRules, RelocationPage, inspect};
 use deploy::prepare::OfflineRules;
 use resolve::FileComparison;
 use types::ImagePin;
-use types::site_content::{SiteContent, SiteRoot};
+use types::site_content::SiteContent;
 
 use super::relocate::{
     RelocateArgs, RelocateSummary, check_output_paths, format_summary, read_pin, read_registry,
@@ -24,7 +24,7 @@ use crate::context::CommandContext;
 use crate::environment;
 use crate::error::{CommandError, ErrorKind, Result};
 use crate::manifests::{is_manifest_argument, read_manifest_set};
-use crate::site_digests::KnownSite;
+use crate::site_digests::{KnownSite, missing_lock_error};
 
 /// How manifests come from standard input.
 const EXAMPLE: &str = "kustomize build ./overlay | gantry relocate - --site site.yaml";
@@ -73,23 +73,14 @@ fn relocate_manifests(context: &CommandContext, args: &RelocateArgs) -> Result<(
     let mut moved = relocate(known.as_ref().map(KnownSite::content))?;
     // The registry is asked only where the manifests pin an index that it may not have taken.
     if let Some(known) = &mut known
-        && !moved.proof.unconfirmed.is_empty()
+        && known.ask_about_unconfirmed(context, &moved.proof)?
     {
-        let is_pinned = |root: &SiteRoot| {
-            let mut pins = moved.proof.unconfirmed.iter().filter_map(|one| one.image.digest());
-            pins.any(|digest| root.role_of(digest).is_some())
-        };
-        if known.ask_registry(context, is_pinned)? {
-            moved = relocate(Some(known.content()))?;
-        }
+        moved = relocate(Some(known.content()))?;
     }
     let pin = read_pin(args)?;
     if pin != ImagePin::None {
         let Some(known) = &known else {
-            return Err(CommandError::usage_error(
-                "digests are pinned by a lock, and there is no gantry.lock here",
-            )
-            .with_hint("name its folder with -C, or write --pin none"));
+            return Err(missing_lock_error());
         };
         moved.stream = image_pins::pin_images(&moved.stream, known.content(), pin)?.stream;
     }
